@@ -1,0 +1,65 @@
+package manifest
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"unicode/utf8"
+)
+
+// Reserved is the top-level name that skyagent keeps for itself, in buckets
+// (PREFIX/.skyagent/…) and in replicas (temporary files). A source's own entry
+// of that name is skipped.
+const Reserved = ".skyagent"
+
+// A Path names a file inside a source: slash-separated, relative, valid UTF-8,
+// and valid by fs.ValidPath, so it has no "..", no empty element and no
+// leading slash. The root itself has no Path. It is a type of its own so that
+// it cannot be confused with a path on disk.
+type Path string
+
+// ParsePath checks that s may be used as a Path.
+func ParsePath(s string) (Path, error) {
+	if s == "." || !fs.ValidPath(s) || strings.ContainsRune(s, 0) {
+		return "", fmt.Errorf("path %q is not relative and clean", s)
+	}
+	if !utf8.ValidString(s) {
+		return "", fmt.Errorf("path %q is not valid UTF-8", s)
+	}
+	p := Path(s)
+	if p.Top() == Reserved {
+		return "", fmt.Errorf("path %q is reserved", s)
+	}
+	return p, nil
+}
+
+// Dir returns the path of the directory that holds p, or "" when that is the root.
+func (p Path) Dir() Path {
+	if i := strings.LastIndexByte(string(p), '/'); i >= 0 {
+		return p[:i]
+	}
+	return ""
+}
+
+// Base returns the last element of p.
+func (p Path) Base() string { return path.Base(string(p)) }
+
+// Top returns the first element of p.
+func (p Path) Top() string {
+	top, _, _ := strings.Cut(string(p), "/")
+	return top
+}
+
+// Join returns the path of the entry name in directory p; "" is the root.
+func (p Path) Join(name string) Path {
+	if p == "" {
+		return Path(name)
+	}
+	return p + "/" + Path(name)
+}
+
+// Within reports whether p lies below directory dir; everything lies below "".
+func (p Path) Within(dir Path) bool {
+	return dir == "" || len(p) > len(dir) && p[len(dir)] == '/' && p[:len(dir)] == dir
+}

@@ -1,0 +1,280 @@
+package manifest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+)
+
+// A Skip says why an entry of a source is not synced.
+type Skip string
+
+// The reasons for a Skip.
+const (
+	SkipSymlink    Skip = "symlink"    // never followed, never copied
+	SkipSpecial    Skip = "special"    // FIFO, socket or device
+	SkipName       Skip = "name"       // not valid UTF-8, or otherwise no Path
+	SkipReserved   Skip = "reserved"   // the top-level name .skyagent
+	SkipUnreadable Skip = "unreadable" // no permission, or an error of the disk
+)
+
+// Odd reports whether the skip leaves something out that its owner expects to
+// find on a worker. Symlinks are left out by definition.
+func (s Skip) Odd() bool { return s != SkipSymlink && s != SkipReserved }
+
+// A Skipped is one entry that is not synced.
+type Skipped struct {
+	Name string // below the root, as the file system has it
+	Why  Skip
+	Err  error // for SkipUnreadable
+}
+
+// A Difference is a path at which a tree no longer looks as an index has it.
+type Difference struct {
+	Path Path
+	Stat Stat // zero when nothing is there any more
+}
+
+// A Scan is what one walk of a tree found.
+type Scan struct {
+	Changed []Difference // new, or not provably unchanged; directories before what they hold
+	Gone    []Path       // in the index, not in the tree; deepest last
+	Skipped []Skipped
+	Seen    int // regular files and directories in the tree
+}
+
+// ScanTree walks the tree at root and compares every entry with the index by
+// its Stat; no file is opened. What lies below a directory that cannot be read
+// is neither Changed nor Gone. The error is that of the root, or of ctx.
+func ScanTree(ctx context.Context, root string, x *Index) (*Scan, error) {
+	return scan(ctx, root, "", x)
+}
+
+// ScanBelow is ScanTree for directory dir of the tree at root.
+func ScanBelow(ctx context.Context, root string, dir Path, x *Index) (*Scan, error) {
+	return scan(ctx, root, dir, x)
+}
+
+func scan(ctx context.Context, root string, dir Path, x *Index) (*Scan, error) {
+	w := &walk{root: root, index: x}
+	w.more.L = &w.mu
+	if err := w.first(dir); err != nil {
+		return nil, err
+	}
+	var group sync.WaitGroup
+	for range max(2, runtime.GOMAXPROCS(0)) {
+		group.Go(func() { w.work(ctx) })
+	}
+	group.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	w.result.Gone = w.gone(dir)
+	return &w.result, nil
+}
+
+// A walk is one running scan: a stack of directories that workers share.
+type walk struct {
+	root  string
+	index *Index
+
+	mu     sync.Mutex // guards all that follows
+	more   sync.Cond  // dirs grew, or busy fell to 0
+	dirs   []Path
+	busy   int // workers that are reading a directory
+	result Scan
+	known  []Path // entries of the index that were seen
+	unread []Path // directories that could not be read
+}
+
+// first reads the directory at which the walk starts; only its error ends the scan.
+func (w *walk) first(dir Path) error {
+	found, err := w.read(dir)
+	if err != nil {
+		return err
+	}
+	w.add(found)
+	return nil
+}
+
+func (w *walk) work(ctx context.Context) {
+	for {
+		dir, ok := w.take()
+		if !ok {
+			return
+		}
+		found, err := visit{}, ctx.Err()
+		if err == nil {
+			found, err = w.read(dir)
+		}
+		w.done(dir, found, err)
+	}
+}
+
+// take returns the next directory, and false when there will be none.
+func (w *walk) take() (Path, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(w.dirs) == 0 && w.busy > 0 {
+		w.more.Wait()
+	}
+	if len(w.dirs) == 0 {
+		return "", false
+	}
+	dir := w.dirs[len(w.dirs)-1]
+	w.dirs = w.dirs[:len(w.dirs)-1]
+	w.busy++
+	return dir, true
+}
+
+func (w *walk) done(dir Path, found visit, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.busy--
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		w.unread = append(w.unread, dir)
+		w.result.Skipped = append(w.result.Skipped, Skipped{string(dir), SkipUnreadable, unwrapPath(err)})
+	}
+	w.addLocked(found)
+	w.more.Broadcast()
+}
+
+func (w *walk) add(found visit) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.addLocked(found)
+}
+
+func (w *walk) addLocked(v visit) {
+	w.dirs = append(w.dirs, v.dirs...)
+	w.known = append(w.known, v.known...)
+	w.result.Changed = append(w.result.Changed, v.changed...)
+	w.result.Skipped = append(w.result.Skipped, v.skipped...)
+	w.result.Seen += v.seen
+}
+
+// A visit is what one directory holds.
+type visit struct {
+	dirs    []Path
+	known   []Path
+	changed []Difference
+	skipped []Skipped
+	seen    int
+}
+
+// read lists directory dir and looks at each of its entries once.
+func (w *walk) read(dir Path) (visit, error) {
+	var v visit
+	disk := filepath.Join(w.root, filepath.FromSlash(string(dir)))
+	d, err := os.Open(disk)
+	if err != nil {
+		return v, err
+	}
+	defer d.Close()
+	names, err := d.ReadDir(-1)
+	for _, entry := range names {
+		w.look(&v, dir, entry)
+	}
+	return v, err
+}
+
+func (w *walk) look(v *visit, dir Path, entry fs.DirEntry) {
+	p, why := Classify(dir, entry.Name(), entry.Type())
+	if why != "" {
+		v.skipped = append(v.skipped, Skipped{Name: string(dir.Join(entry.Name())), Why: why})
+		return
+	}
+	fi, err := entry.Info()
+	if errors.Is(err, fs.ErrNotExist) {
+		return // went since the directory was read
+	}
+	if err != nil {
+		v.skipped = append(v.skipped, Skipped{string(p), SkipUnreadable, unwrapPath(err)})
+		return
+	}
+	v.seen++
+	stat := StatOf(fi)
+	if stat.Mode.IsDir() {
+		v.dirs = append(v.dirs, p)
+	}
+	old, ok := w.index.files.Get(p)
+	if ok {
+		v.known = append(v.known, old.Path)
+		p = old.Path // one string for both
+	}
+	if !ok || !w.unchanged(old, stat) {
+		v.changed = append(v.changed, Difference{p, stat})
+	}
+}
+
+func (w *walk) unchanged(old File, stat Stat) bool {
+	if old.IsDir() || stat.Mode.IsDir() {
+		return old.Mode == DirMode(stat.Mode)
+	}
+	return w.index.Stat(old.Path).Unchanged(stat) && old.Mode == stat.Mode.Perm()
+}
+
+// DirMode returns the mode that a manifest has for a directory that the file
+// system shows with mode m.
+func DirMode(m fs.FileMode) fs.FileMode { return m & (fs.ModeDir | fs.ModePerm) }
+
+// Classify returns the path of the entry name of directory dir, or why an
+// entry of that name and type is skipped.
+func Classify(dir Path, name string, typ fs.FileMode) (Path, Skip) {
+	p := dir.Join(name)
+	switch {
+	case p == Reserved:
+		return "", SkipReserved
+	case typ&fs.ModeSymlink != 0:
+		return "", SkipSymlink
+	case !typ.IsDir() && !typ.IsRegular():
+		return "", SkipSpecial
+	}
+	if p, err := ParsePath(string(p)); err == nil {
+		return p, ""
+	}
+	return "", SkipName
+}
+
+// gone returns what the index has below dir and the walk did not see, without
+// what lies in a directory that could not be read.
+func (w *walk) gone(dir Path) []Path {
+	expected := w.index.files.Len()
+	if dir == "" && len(w.known) == expected {
+		return nil
+	}
+	seen := make(map[Path]struct{}, len(w.known))
+	for _, p := range w.known {
+		seen[p] = struct{}{}
+	}
+	var gone []Path
+	for f := range w.index.files.Below(dir) {
+		if _, ok := seen[f.Path]; !ok && !w.hidden(f.Path) {
+			gone = append(gone, f.Path)
+		}
+	}
+	return gone
+}
+
+func (w *walk) hidden(p Path) bool {
+	for _, dir := range w.unread {
+		if p == dir || p.Within(dir) {
+			return true
+		}
+	}
+	return false
+}
+
+// unwrapPath drops the path from an error that will be shown beside it.
+func unwrapPath(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return fmt.Errorf("%s: %w", pe.Op, pe.Err)
+	}
+	return err
+}

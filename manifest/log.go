@@ -136,10 +136,15 @@ const readers = 16
 // followed was pruned; a damaged commit is ErrCorrupt. What came before either
 // is returned with it.
 func (l *Log) Since(ctx context.Context, pos Position) ([]Commit, Position, error) {
-	heads, err := l.heads(ctx, pos)
+	heads, err := l.heads(ctx, pos, pos.Generation == 0)
 	if err != nil {
 		return nil, pos, err
 	}
+	return l.follow(ctx, pos, heads)
+}
+
+// follow reads the commits of the generations in heads, which must lead on from pos.
+func (l *Log) follow(ctx context.Context, pos Position, heads []uint64) ([]Commit, Position, error) {
 	commits := make([]Commit, len(heads))
 	places := make([]Position, len(heads))
 	errs := make([]error, len(heads))
@@ -164,15 +169,15 @@ func (l *Log) Since(ctx context.Context, pos Position) ([]Commit, Position, erro
 	return commits, pos, nil
 }
 
-// heads lists the generations that follow pos. The listing begins at pos
-// itself, so that a log that was wiped or begun anew is noticed.
-func (l *Log) heads(ctx context.Context, pos Position) ([]uint64, error) {
+// heads lists the generations that follow pos. Unless pos is trusted, the
+// listing begins at pos itself, so that a log that was wiped or begun anew is noticed.
+func (l *Log) heads(ctx context.Context, pos Position, trusted bool) ([]uint64, error) {
 	after := l.commitKey(0)
 	if pos.Generation > 0 {
 		after = l.commitKey(pos.Generation - 1)
 	}
 	var list []uint64
-	known := pos.Generation == 0
+	known := trusted
 	var damaged error
 	for object, err := range l.bucket.List(ctx, l.prefix+"log/", after) {
 		if err != nil {
@@ -181,12 +186,12 @@ func (l *Log) heads(ctx context.Context, pos Position) ([]uint64, error) {
 		g, ok := generationOf(object.Key)
 		switch {
 		case !ok:
-		case g == pos.Generation:
-			if known = object.Rev == pos.Rev; !known {
-				known, damaged = l.sameCommit(ctx, pos)
-			}
-		default:
+		case g != pos.Generation:
 			list = append(list, g)
+		case !trusted && object.Rev != pos.Rev:
+			known, damaged = l.sameCommit(ctx, pos)
+		default:
+			known = true
 		}
 	}
 	if damaged != nil {
@@ -200,9 +205,9 @@ func (l *Log) heads(ctx context.Context, pos Position) ([]uint64, error) {
 
 // sameCommit tells whether the commit at pos, whose revision is not the one
 // that was noted, is the same all the same: buckets are copied and restored.
-func (l *Log) sameCommit(ctx context.Context, pos Position) bool {
+func (l *Log) sameCommit(ctx context.Context, pos Position) (bool, error) {
 	_, got, err := l.commit(ctx, pos.Generation)
-	return err == nil && got.Commit == pos.Commit
+	return got.Commit == pos.Commit, err
 }
 
 // Load returns the newest state of the log: the newest checkpoint that can be
@@ -213,7 +218,12 @@ func (l *Log) Load(ctx context.Context) (*Manifest, Position, error) {
 	if err != nil {
 		return nil, pos, err
 	}
-	commits, pos, err := l.Since(ctx, pos)
+	// The checkpoint stands for its commit, even for one that was damaged.
+	heads, err := l.heads(ctx, pos, true)
+	if err != nil {
+		return nil, pos, err
+	}
+	commits, pos, err := l.follow(ctx, pos, heads)
 	for _, c := range commits {
 		m.Apply(c.Changes)
 	}

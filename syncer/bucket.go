@@ -1,0 +1,87 @@
+package syncer
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+
+	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/objstore"
+)
+
+// A logBucket lets a manifest.Log live in a store.
+type logBucket struct{ store objstore.Store }
+
+// OpenLog returns the log of source in store.
+func OpenLog(store objstore.Store, source string) *manifest.Log {
+	return manifest.NewLog(logBucket{store}, source)
+}
+
+func (b logBucket) Read(ctx context.Context, key string) ([]byte, string, error) {
+	body, info, err := b.store.Get(ctx, key, 0, -1, objstore.Cond{})
+	if err != nil {
+		return nil, "", err
+	}
+	defer body.Close()
+	data, err := io.ReadAll(body)
+	return data, string(info.Rev), err
+}
+
+func (b logBucket) Create(ctx context.Context, key string, data []byte) (string, error) {
+	info, err := b.store.Put(ctx, key, bytes.NewReader(data), int64(len(data)),
+		objstore.PutOptions{Cond: objstore.Cond{Absent: true}})
+	if errors.Is(err, objstore.ErrPrecondition) {
+		return "", fmt.Errorf("%s: %w", key, fs.ErrExist)
+	}
+	return string(info.Rev), err
+}
+
+func (b logBucket) List(ctx context.Context, prefix, after string) iter.Seq2[manifest.Object, error] {
+	return func(yield func(manifest.Object, error) bool) {
+		for info, err := range b.store.List(ctx, prefix, after) {
+			if !yield(manifest.Object{Key: info.Key, Rev: string(info.Rev), ModTime: info.ModTime}, err) {
+				return
+			}
+		}
+	}
+}
+
+func (b logBucket) Remove(ctx context.Context, keys ...string) error {
+	return b.store.Delete(ctx, keys...)
+}
+
+// writerKey is where the public key of writer id stands.
+func writerKey(id string) string { return manifest.Reserved + "/writers/" + id }
+
+// PublishWriter stores the public key of writer id, so that workers can check
+// what it announces.
+func PublishWriter(ctx context.Context, store objstore.Store, id string, public []byte) error {
+	_, err := store.Put(ctx, writerKey(id), bytes.NewReader(public), int64(len(public)),
+		objstore.PutOptions{Cond: objstore.Cond{Absent: true}})
+	if err != nil && !errors.Is(err, objstore.ErrPrecondition) {
+		return fmt.Errorf("publish key of writer %s: %w", id, err)
+	}
+	return nil
+}
+
+// maxPublicKey bounds what is read as a key, in bytes.
+const maxPublicKey = 1 << 10
+
+// WriterKey returns the public key of writer id; fs.ErrNotExist says that
+// nobody who can write the bucket vouches for it.
+func WriterKey(ctx context.Context, store objstore.Store, id string) ([]byte, error) {
+	body, _, err := store.Get(ctx, writerKey(id), 0, -1, objstore.Cond{})
+	if err != nil {
+		return nil, fmt.Errorf("key of writer %s: %w", id, err)
+	}
+	defer body.Close()
+	return io.ReadAll(io.LimitReader(body, maxPublicKey))
+}
+
+// randomID returns 26 letters and digits that nobody else will draw.
+func randomID() string { return rand.Text() }

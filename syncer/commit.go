@@ -1,0 +1,238 @@
+package syncer
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/skyagent/skyagent/manifest"
+)
+
+const (
+	// commitDelay is how long a finished change waits for others at most.
+	commitDelay = 100 * time.Millisecond
+	// commitMax bounds the changes of one commit, so that readers get on.
+	commitMax = 10_000
+)
+
+// commitDue returns when what is finished must be committed. A lone save is
+// committed at once; in a burst the first one waits for those that are on
+// their way, large ones excepted.
+func (s *Source) commitDue(now time.Time) (time.Time, bool) {
+	if len(s.done) == 0 && s.unsent == nil {
+		return time.Time{}, false
+	}
+	at := s.since.Add(commitDelay)
+	if s.small == 0 || len(s.done) >= commitMax {
+		at = now
+	}
+	if at.Before(s.holdOff) {
+		at = s.holdOff
+	}
+	return at, true
+}
+
+// commit writes what is finished as the next generation, announces it, and
+// notes it in the index.
+func (s *Source) commit(ctx context.Context) error {
+	if err := s.acquire(ctx); err != nil {
+		return err
+	}
+	c := s.nextCommit()
+	pos, err := s.wal.Append(ctx, s.index.Position(), *c)
+	if err != nil {
+		s.unsent = c
+		return err
+	}
+	s.unsent = nil
+	batch := s.done[:len(c.Changes)]
+	s.done = slices.Clone(s.done[len(c.Changes):])
+	s.since = time.Now()
+	s.announce(pos, c, batch)
+	replaced := s.replaced(batch)
+	if err := s.note(pos, batch); err != nil {
+		return err
+	}
+	s.release(ctx, batch, replaced)
+	s.checkpoint(ctx, pos, len(batch))
+	s.report(pos, c, batch)
+	return nil
+}
+
+// nextCommit returns the commit to write: the one whose answer was lost, as it
+// was, or what is finished now.
+func (s *Source) nextCommit() *manifest.Commit {
+	if s.unsent != nil {
+		return s.unsent
+	}
+	pos := s.index.Position()
+	if pos.Generation == 0 {
+		pos.Epoch = manifest.Epoch(randomID())
+	}
+	slices.SortFunc(s.done, func(a, b outcome) int { return cmp.Compare(a.path, b.path) })
+	n := min(len(s.done), commitMax)
+	c := &manifest.Commit{
+		Epoch: pos.Epoch, Generation: pos.Generation + 1, Prev: pos.Commit,
+		Writer: s.opt.Writer, WriteID: randomID(), Time: time.Now().UTC(),
+		Changes: make([]manifest.Change, n),
+	}
+	for i, o := range s.done[:n] {
+		c.Changes[i] = o.change()
+	}
+	return c
+}
+
+func (o outcome) change() manifest.Change {
+	if o.gone {
+		return manifest.Change{Op: manifest.Delete, File: manifest.File{Path: o.path}}
+	}
+	return manifest.Change{Op: manifest.Put, File: o.entry.File}
+}
+
+func (s *Source) announce(pos manifest.Position, c *manifest.Commit, batch []outcome) {
+	if s.opt.Announcer == nil {
+		return
+	}
+	changes := slices.Clone(c.Changes)
+	for i, o := range batch {
+		changes[i].Data = o.data
+	}
+	s.opt.Announcer.Announce(manifest.Event{
+		Storage: s.opt.Storage, Source: s.opt.Source, Writer: s.opt.Writer,
+		Epoch: pos.Epoch, Generation: pos.Generation, Prev: pos.Generation - 1, Commit: pos.Commit,
+		Time: c.Time, Count: len(changes), Changes: changes,
+	})
+}
+
+// replaced returns the paths of the batch at which an object stands that no
+// longer belongs there: of deleted files and of files that became directories.
+func (s *Source) replaced(batch []outcome) []manifest.Path {
+	var paths []manifest.Path
+	for _, o := range batch {
+		old, ok := s.index.Files().Get(o.path)
+		if ok && !old.IsDir() && (o.gone || o.entry.IsDir()) {
+			paths = append(paths, o.path)
+		}
+	}
+	return paths
+}
+
+// note takes the batch into the index.
+func (s *Source) note(pos manifest.Position, batch []outcome) error {
+	var (
+		entries []manifest.Entry
+		gone    []manifest.Path
+	)
+	for _, o := range batch {
+		if o.gone {
+			gone = append(gone, o.path)
+		} else {
+			entries = append(entries, o.entry)
+		}
+	}
+	return s.update(pos, entries, gone)
+}
+
+func (s *Source) update(pos manifest.Position, entries []manifest.Entry, gone []manifest.Path) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.index.Update(pos, entries, gone)
+}
+
+// release lets the paths of the batch be worked on again, those whose object
+// must go only after it went.
+func (s *Source) release(ctx context.Context, batch []outcome, replaced []manifest.Path) {
+	for _, p := range replaced {
+		s.busy[p] = removing
+	}
+	v := view{s: s, dirs: make(map[manifest.Path]bool)}
+	for _, o := range batch {
+		if s.busy[o.path] != removing {
+			s.free(o.path, &v)
+		}
+	}
+	if len(replaced) > 0 {
+		s.side.Go(func() { s.outcomes <- s.removeObjects(ctx, replaced) })
+	}
+}
+
+// free ends the work on p, and begins it again when p became dirty meanwhile.
+func (s *Source) free(p manifest.Path, v *view) {
+	delete(s.busy, p)
+	if _, ok := s.again[p]; ok {
+		delete(s.again, p)
+		v.look(p)
+	}
+}
+
+// checkpoint writes the whole manifest beside the loop when enough changed
+// since the last time, and prunes what it makes superfluous.
+func (s *Source) checkpoint(ctx context.Context, pos manifest.Position, changes int) {
+	s.sinceCP += changes
+	if !manifest.CheckpointDue(s.sinceCP, s.index.Files().Len()) {
+		return
+	}
+	select {
+	case s.cp <- struct{}{}:
+	default:
+		return // one is being written; the next commit asks again
+	}
+	s.sinceCP = 0
+	s.mu.Lock()
+	files := s.index.Files().Clone()
+	s.mu.Unlock()
+	s.side.Go(func() {
+		defer func() { <-s.cp }()
+		err := s.wal.Checkpoint(ctx, pos, files)
+		if err == nil {
+			err = s.wal.Prune(ctx, time.Now())
+		}
+		if err != nil {
+			s.log.Warn("checkpoint not written, the log grows", "generation", pos.Generation, "err", err)
+		}
+	})
+}
+
+// report tells people and metrics of a commit.
+func (s *Source) report(pos manifest.Position, c *manifest.Commit, batch []outcome) {
+	info := Committed{Pos: pos, Changes: c.Changes}
+	s.mu.Lock()
+	for _, o := range batch {
+		s.count(o)
+		info.UploadedBytes += o.uploaded
+		if took := time.Since(o.began); took > info.Took {
+			info.Took = took
+		}
+	}
+	s.status.Commits++
+	s.status.Changes += int64(len(batch))
+	s.mu.Unlock()
+	s.log.Info("committed", "generation", pos.Generation, "changes", len(c.Changes),
+		"uploaded_bytes", info.UploadedBytes, "took", info.Took.Round(time.Microsecond))
+	if s.opt.Committed != nil {
+		s.opt.Committed(info)
+	}
+}
+
+// count adds one committed outcome to the totals.
+func (s *Source) count(o outcome) {
+	t := &s.status
+	switch {
+	case o.gone:
+		if !o.entry.IsDir() {
+			t.Deleted++
+		}
+	case o.entry.IsDir():
+	case o.wasCopied:
+		t.CopiedFiles++
+		t.CopiedBytes += o.copied
+	case o.uploaded > 0 || o.reused > 0 || o.entry.Size == 0:
+		t.UploadedFiles++
+		t.UploadedBytes += o.uploaded
+		t.ReusedBytes += o.reused
+	}
+	if o.conflict != "" {
+		t.Conflicts++
+	}
+}

@@ -1,0 +1,486 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/objstore"
+)
+
+const (
+	largeUploads = 2                // large files sent at a time
+	onceTries    = 10               // looks at a file that keeps changing, in one pass
+	rootPoll     = time.Second      // between looks at a root that is lost
+	drainTime    = 10 * time.Second // for what is under way when the source is told to stop
+	commitRetry  = time.Second      // first wait after a commit that failed; doubles up to laterMax
+)
+
+// Sync makes one pass: it scans the tree, brings the bucket in step and
+// returns. A *GuardedError says that a mass deletion was held back while
+// everything else was synced.
+func (s *Source) Sync(ctx context.Context) error {
+	s.once = true
+	return s.run(ctx, nil)
+}
+
+// Watch keeps the bucket in step with what the feed says until ctx ends; then
+// it finishes what is under way, for at most 10 seconds, and returns nil.
+func (s *Source) Watch(ctx context.Context, feed Feed) error {
+	return s.run(ctx, feed)
+}
+
+func (s *Source) run(ctx context.Context, feed Feed) (err error) {
+	defer func() {
+		if e := s.close(); err == nil {
+			err = e
+		}
+	}()
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	// Work goes on after ctx ends, until it is drained.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(drainTime, stop) })()
+	var uploads sync.WaitGroup
+	for i := range s.opt.Workers + largeUploads {
+		uploads.Go(func() { s.upload(work, i < largeUploads) })
+	}
+	defer func() {
+		stop()
+		s.queue.close()
+		go s.discard(&uploads)
+		uploads.Wait()
+		s.side.Wait()
+	}()
+	batches, lost := s.inputs(ctx, feed)
+	return s.loop(ctx, work, batches, lost)
+}
+
+// inputs starts what feeds the loop beside its own workers: the batches, and
+// the lease, which may be lost.
+func (s *Source) inputs(ctx context.Context, feed Feed) (<-chan manifest.Batch, <-chan error) {
+	batches := make(chan manifest.Batch)
+	lost := make(chan error, 2)
+	if s.once {
+		s.startScan(ctx, "pass")
+		return batches, lost
+	}
+	s.side.Go(func() {
+		if err := s.lease.keep(ctx, s.log); err != nil {
+			lost <- err
+		}
+	})
+	s.side.Go(func() {
+		for {
+			b, err := feed.Next(ctx)
+			if err != nil {
+				if ctx.Err() == nil {
+					lost <- err
+				}
+				return
+			}
+			select {
+			case batches <- b:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return batches, lost
+}
+
+// loop is the one goroutine that owns the state: it takes what comes in, does
+// what is due, and sleeps until the next of either.
+func (s *Source) loop(ctx, work context.Context, batches <-chan manifest.Batch, lost <-chan error) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		if err := s.step(work); err != nil {
+			return err
+		}
+		if s.once && s.idle() {
+			return s.verdict()
+		}
+		timer.Reset(s.wait(time.Now()))
+		select {
+		case <-ctx.Done():
+			if s.once {
+				return ctx.Err()
+			}
+			return s.drain(work)
+		case err := <-lost:
+			return err
+		case b := <-batches:
+			s.take(work, b)
+		case r := <-s.scans:
+			s.takeScan(work, r)
+		case o := <-s.outcomes:
+			if err := s.finishAll(o); err != nil {
+				return err
+			}
+		case <-timer.C:
+		}
+	}
+}
+
+// step does all that is due.
+func (s *Source) step(ctx context.Context) error {
+	now := time.Now()
+	s.retry(now)
+	s.decide(now)
+	if s.lost != "" && s.checkRoot() {
+		s.startScan(ctx, "root")
+	}
+	if err := s.commitAll(ctx); err != nil {
+		return err
+	}
+	if err := s.noteTouched(); err != nil {
+		return err
+	}
+	if !s.ready && s.scannedN > 0 && s.idle() {
+		if err := s.begin(ctx); err != nil {
+			return err
+		}
+		s.ready = true
+		if s.opt.Ready != nil {
+			s.opt.Ready()
+		}
+	}
+	s.publish()
+	return nil
+}
+
+// begin makes sure that there is a log, even of an empty directory: its first
+// commit says that the storage is ours to follow.
+func (s *Source) begin(ctx context.Context) error {
+	if s.index.Position().Generation > 0 {
+		return nil
+	}
+	return s.commit(ctx)
+}
+
+// wait returns the time until something is due.
+func (s *Source) wait(now time.Time) time.Duration {
+	next := now.Add(time.Minute)
+	earlier := func(at time.Time, ok bool) {
+		if ok && at.Before(next) {
+			next = at
+		}
+	}
+	earlier(s.commitDue(now))
+	earlier(s.guardDue(now))
+	earlier(s.retries.due())
+	earlier(now.Add(rootPoll), s.lost != "")
+	return max(0, next.Sub(now))
+}
+
+func (s *Source) retry(now time.Time) {
+	v := view{s: s, dirs: make(map[manifest.Path]bool)}
+	for _, p := range s.retries.take(now) {
+		v.look(p)
+	}
+}
+
+// guardDue returns when held deletions are decided on: in one pass, when all
+// else is done, since no event can still come.
+func (s *Source) guardDue(now time.Time) (time.Time, bool) {
+	at, ok := s.guard.due()
+	if ok && s.once && !s.scanning && len(s.busy) == 0 {
+		at = now
+	}
+	return at, ok
+}
+
+// decide lets held deletions through, or holds them for a person.
+func (s *Source) decide(now time.Time) {
+	at, ok := s.guardDue(now)
+	if !ok || now.Before(at) || !s.checkRoot() {
+		return
+	}
+	v := view{s: s, dirs: make(map[manifest.Path]bool)}
+	for p := range maps.Clone(s.guard.held) {
+		v.look(p) // what came back is dropped
+	}
+	paths := s.guard.release(s.index.Files())
+	if s.guard.reason != "" {
+		s.log.Warn("guarded: deletions held back", "reason", s.guard.reason)
+	}
+	for _, p := range paths {
+		old, ok := s.index.Files().Get(p)
+		if _, busy := s.busy[p]; busy || !ok {
+			continue
+		}
+		s.busy[p] = sending
+		s.finishPut(outcome{path: p, gone: true, entry: manifest.Entry{File: old}, began: now})
+	}
+}
+
+// finishAll takes an outcome and those that came with it.
+func (s *Source) finishAll(o outcome) error {
+	for {
+		if err := s.finish(o); err != nil {
+			return err
+		}
+		select {
+		case o = <-s.outcomes:
+		default:
+			return nil
+		}
+	}
+}
+
+// finish takes the outcome of one job or removal.
+func (s *Source) finish(o outcome) error {
+	if o.paths != nil {
+		s.finishRemoval(o)
+		return nil
+	}
+	if !o.large {
+		s.small--
+	}
+	v := view{s: s, dirs: make(map[manifest.Path]bool)}
+	switch {
+	case o.gone:
+		delete(s.busy, o.path)
+		delete(s.again, o.path)
+		v.look(o.path)
+	case o.err != nil:
+		err := s.fail(o)
+		s.free(o.path, &v)
+		return err
+	case o.same:
+		s.succeed(o.path)
+		s.touched = append(s.touched, o.entry)
+		s.free(o.path, &v)
+	default:
+		s.succeed(o.path)
+		s.finishPut(o)
+	}
+	return nil
+}
+
+// finishPut queues a change for the next commit.
+func (s *Source) finishPut(o outcome) {
+	if len(s.done) == 0 {
+		s.since = time.Now()
+	}
+	if o.conflict != "" {
+		s.log.Warn("another version was in the bucket and is kept beside", "path", o.path, "kept_as", o.conflict)
+	}
+	s.done = append(s.done, o)
+}
+
+func (s *Source) finishRemoval(o outcome) {
+	if o.err != nil {
+		s.log.Warn("objects of deleted files were not removed", "count", len(o.paths), "err", o.err)
+	}
+	v := view{s: s, dirs: make(map[manifest.Path]bool)}
+	for _, p := range o.paths {
+		s.free(p, &v)
+	}
+}
+
+func (s *Source) succeed(p manifest.Path) {
+	s.retries.forget(p)
+	delete(s.failed, p)
+}
+
+// fail decides what becomes of a file that was not synced. Its error, if any,
+// ends the source.
+func (s *Source) fail(o outcome) error {
+	now := time.Now()
+	switch {
+	case errors.Is(o.err, context.Canceled):
+	case errors.Is(o.err, manifest.ErrUnstable):
+		s.mu.Lock()
+		s.status.Unstable++
+		s.mu.Unlock()
+		if tries := s.retries.soon(o.path, now); s.once && tries > onceTries {
+			s.retries.forget(o.path)
+			s.failed[o.path] = o.err
+		}
+	case unreadable(o.err):
+		s.retries.forget(o.path)
+		s.skip(manifest.Skipped{Name: string(o.path), Why: manifest.SkipUnreadable, Err: o.err})
+	case !s.ready && hopeless(o.err):
+		return o.err
+	default:
+		if s.failed[o.path] == nil {
+			s.log.Warn("not synced", "path", o.path, "err", o.err)
+		}
+		s.failed[o.path] = o.err
+		if !s.once {
+			s.retries.later(o.path, now)
+		}
+	}
+	return nil
+}
+
+// hopeless reports whether no file will fare better.
+func hopeless(err error) bool {
+	return errors.Is(err, objstore.ErrNoBucket) || errors.Is(err, fs.ErrPermission)
+}
+
+// commitAll commits while something is due. A store that is away is waited
+// for; a rival ends the source.
+func (s *Source) commitAll(ctx context.Context) error {
+	for {
+		now := time.Now()
+		at, ok := s.commitDue(now)
+		if !ok || now.Before(at) {
+			return nil
+		}
+		err := s.commit(ctx)
+		if err == nil {
+			s.failures = 0
+			continue
+		}
+		var fenced *manifest.FencedError
+		var held *HeldError
+		if errors.As(err, &fenced) || errors.As(err, &held) || s.once || !s.ready && hopeless(err) {
+			return err
+		}
+		s.holdOff = time.Now().Add(min(commitRetry<<min(s.failures, 16), laterMax))
+		s.failures++
+		s.log.Warn("not committed, trying again", "err", err, "at", s.holdOff)
+	}
+}
+
+// noteTouched takes files whose Stat changed and whose content did not into the index.
+func (s *Source) noteTouched() error {
+	if len(s.touched) == 0 {
+		return nil
+	}
+	entries := s.touched
+	s.touched = nil
+	return s.update(s.index.Position(), entries, nil)
+}
+
+// idle reports whether nothing is left to do.
+func (s *Source) idle() bool {
+	_, held := s.guard.due()
+	return !s.scanning && !held && len(s.busy) == 0 && len(s.done) == 0 && s.unsent == nil && len(s.retries.waiting) == 0
+}
+
+// verdict is the result of one pass.
+func (s *Source) verdict() error {
+	if s.lost != "" {
+		return &GuardedError{s.lost}
+	}
+	if s.guard.reason != "" {
+		return &GuardedError{s.guard.reason}
+	}
+	return nil
+}
+
+// drain finishes what is under way and commits it. The context ends when that
+// has taken too long.
+func (s *Source) drain(ctx context.Context) error {
+	for {
+		for _, j := range s.queue.close() {
+			s.dismiss(j)
+		}
+		if len(s.busy) == 0 {
+			return s.noteTouched()
+		}
+		if len(s.busy) == len(s.done) {
+			if err := s.commit(ctx); err != nil {
+				return fmt.Errorf("while leaving: %w", err)
+			}
+			continue
+		}
+		select {
+		case o := <-s.outcomes:
+			if err := s.finishAll(o); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			s.log.Warn("left before all was uploaded; the next start goes on", "paths", len(s.busy))
+			return nil
+		}
+	}
+}
+
+// dismiss takes back a job that nobody began.
+func (s *Source) dismiss(j job) {
+	delete(s.busy, j.path)
+	if !j.large() {
+		s.small--
+	}
+}
+
+// discard empties the outcomes that workers still deliver while the source ends.
+func (s *Source) discard(uploads *sync.WaitGroup) {
+	done := make(chan struct{})
+	go func() {
+		uploads.Wait()
+		s.side.Wait()
+		close(done)
+	}()
+	for {
+		select {
+		case <-s.outcomes:
+		case <-s.scans:
+		case <-done:
+			return
+		}
+	}
+}
+
+// publish makes the loop's state visible to Status.
+func (s *Source) publish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := &s.status
+	t.State, t.Reason = s.state()
+	t.Pos = s.index.Position()
+	t.Files, t.Bytes = s.index.Files().Count(), s.index.Files().Bytes()
+	t.Dirty = len(s.busy) + len(s.retries.waiting) + len(s.guard.held)
+	t.Scans = int64(s.scannedN)
+	if len(t.Failed) > 0 || len(s.failed) > 0 {
+		t.Failed = maps.Clone(s.failed)
+	}
+	if s.skipsNew {
+		s.skipsNew = false
+		t.Skipped = slices.SortedFunc(maps.Values(s.skipped), func(a, b manifest.Skipped) int {
+			return strings.Compare(a.Name, b.Name)
+		})
+	}
+}
+
+func (s *Source) state() (State, string) {
+	switch {
+	case s.lost != "":
+		return StateGuarded, s.lost
+	case s.guard.reason != "":
+		return StateGuarded, s.guard.reason
+	case s.failures > 0:
+		return StateDegraded, "the store does not take commits"
+	case len(s.failed) > 0 && !s.once:
+		return StateDegraded, fmt.Sprintf("%d files were not synced", len(s.failed))
+	case !s.ready:
+		return StateStarting, ""
+	case len(s.busy) > 0:
+		return StateSyncing, ""
+	}
+	return StateReady, ""
+}
+
+// Status returns the source as it is now.
+func (s *Source) Status() SourceStatus {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.status
+}
+
+// Progress returns how much of what was found is done.
+func (s *Source) Progress() Progress { return s.progress.read() }

@@ -1,0 +1,340 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/objstore"
+)
+
+// A Feed is where a source's settled batches come from. The first one asks for
+// a Rescan.
+type Feed interface {
+	Next(ctx context.Context) (manifest.Batch, error)
+}
+
+// An Announcer tells workers of a commit. It must not block.
+type Announcer interface {
+	Announce(manifest.Event)
+}
+
+// SourceOptions say what a Source keeps in step with what.
+type SourceOptions struct {
+	Root   string // absolute path of the directory
+	Store  objstore.Store
+	Source string // the source's id in the store
+	Index  string // path of the index file; a lock stands beside it
+
+	Storage   string // the storage's token in events
+	Writer    string // id of this agent's key
+	Public    []byte // the public half of that key
+	Host      string
+	Announcer Announcer // nil: nobody is told
+
+	KeepDeleted     bool // files that go from the source stay in the bucket
+	AllowMassDelete bool
+	Takeover        bool
+	Workers         int // uploads at a time; 0 means 16
+
+	Log       *slog.Logger    // nil discards
+	Ready     func()          // called once, when the first scan is committed
+	Committed func(Committed) // called after every commit, by the loop: must be quick
+}
+
+// A GuardedError says that a mass deletion was held back.
+type GuardedError struct{ Reason string }
+
+func (e *GuardedError) Error() string { return e.Reason + "; nothing was deleted" }
+
+// A phase says why a path is busy.
+type phase uint8
+
+const (
+	sending  phase = iota + 1 // read, uploaded, or waiting for its commit
+	removing                  // committed as gone; its object is being deleted
+)
+
+// A Source keeps a bucket in step with a directory. Its state belongs to the
+// goroutine that runs Sync or Watch; Status and Progress may be called by any.
+type Source struct {
+	opt   SourceOptions
+	log   *slog.Logger
+	wal   *manifest.Log
+	lock  *flock.Flock // no other process of this machine uses the index
+	lease *lease
+	leads bool // the lease is ours
+
+	roots []*os.Root    // every directory that the root's name stood for; the last is read
+	place manifest.Stat // of the last
+	dev   uint64        // the root's device when it was first seen
+	lost  string        // why the root may not be read now; "" when it may
+
+	queue    *queue
+	outcomes chan outcome
+	scans    chan scanned
+	scanning bool
+	rescan   string                     // a scan that is due when the running one ends
+	scannedN int                        // scans that ended well
+	busy     map[manifest.Path]phase    // queued, in flight, or not yet committed
+	small    int                        // jobs under way that do not take long
+	again    map[manifest.Path]struct{} // busy, and dirty again
+	retries  retries                    // looked at again later
+	done     []outcome                  // finished, to be committed
+	since    time.Time                  // when the first of done finished
+	touched  []manifest.Entry           // unchanged content under a new Stat
+	unsent   *manifest.Commit           // written without an answer: to be written again as it is
+	holdOff  time.Time                  // no commit before, after a failure
+	failures int                        // commits that failed in a row
+	failed   map[manifest.Path]error    // not synced, retried
+	guard    *guard
+	skipped  map[string]manifest.Skipped
+	skipsNew bool          // skipped is not what Status shows
+	skipsNew bool          // skipped changed since it was published
+	sinceCP  int           // changes since the last checkpoint
+	cp       chan struct{} // holds a token while a checkpoint is being written
+	side     sync.WaitGroup
+	once     bool // one pass, then end
+	ready    bool
+
+	mu     sync.RWMutex // guards index and status; only the loop writes either
+	index  *manifest.Index
+	status SourceStatus
+
+	progress progress
+}
+
+// NewSource returns a Source that has not touched anything yet.
+func NewSource(opt SourceOptions) *Source {
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Workers == 0 {
+		opt.Workers = 16
+	}
+	s := &Source{
+		opt:      opt,
+		log:      opt.Log,
+		wal:      OpenLog(opt.Store, opt.Source),
+		queue:    newQueue(),
+		outcomes: make(chan outcome, 1024),
+		scans:    make(chan scanned, 1),
+		busy:     make(map[manifest.Path]phase),
+		again:    make(map[manifest.Path]struct{}),
+		retries:  newRetries(),
+		guard:    newGuard(opt.AllowMassDelete),
+		failed:   make(map[manifest.Path]error),
+		skipped:  make(map[string]manifest.Skipped),
+		cp:       make(chan struct{}, 1),
+		status:   SourceStatus{State: StateStarting},
+	}
+	s.lease = newLease(opt.Store, opt.Source, Holder{
+		Writer: opt.Writer, Host: opt.Host, PID: os.Getpid(), Root: opt.Root, Started: time.Now().UTC(),
+	})
+	return s
+}
+
+// open reads the index and catches up with the log.
+func (s *Source) open(ctx context.Context) error {
+	if err := s.openRoot(); err != nil {
+		return err
+	}
+	lock, err := lockIndex(s.opt.Index)
+	if err != nil {
+		return fmt.Errorf("source %s: %w", s.opt.Root, err)
+	}
+	s.lock = lock
+	if s.index, err = openIndex(s.opt.Index, s.log); err != nil {
+		return err
+	}
+	if !s.once {
+		// Before the log is read: whoever had the lease may commit until it ends.
+		if err := s.acquire(ctx); err != nil {
+			return err
+		}
+	}
+	return s.catchUp(ctx)
+}
+
+// openRoot opens the directory, and opens it anew when its name stands for
+// another one: after an unmount or a move the old descriptor would go on
+// showing the old tree.
+func (s *Source) openRoot() error {
+	fi, err := os.Stat(s.opt.Root)
+	if err != nil {
+		return fmt.Errorf("source: %w", err)
+	}
+	if !fi.IsDir() {
+		return fmt.Errorf("source %s is not a directory", s.opt.Root)
+	}
+	place := manifest.StatOf(fi)
+	if len(s.roots) > 0 && place.Dev == s.place.Dev && place.Ino == s.place.Ino {
+		return nil
+	}
+	root, err := os.OpenRoot(s.opt.Root)
+	if err != nil {
+		return fmt.Errorf("source: %w", err)
+	}
+	if len(s.roots) == 0 {
+		s.dev = place.Dev
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.roots, s.place = append(s.roots, root), place
+	return nil
+}
+
+// root returns the directory to read. Old ones stay open until close, since an
+// uploader may still read a file of theirs.
+func (s *Source) root() *os.Root {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.roots[len(s.roots)-1]
+}
+
+// checkRoot finds out whether what the root's name stands for is still the
+// source: an unmounted or vanished directory is not one that was emptied.
+func (s *Source) checkRoot() bool {
+	lost := s.rootProblem()
+	if lost != "" && s.lost == "" {
+		s.log.Warn("guarded: nothing is taken for deleted", "reason", lost)
+	}
+	s.lost = lost
+	return lost == ""
+}
+
+func (s *Source) rootProblem() string {
+	fi, err := os.Stat(s.opt.Root)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "the source directory is gone"
+	case err != nil:
+		return fmt.Sprintf("the source directory cannot be read: %v", err)
+	case !fi.IsDir():
+		return "the source is no longer a directory"
+	case manifest.StatOf(fi).Dev != s.dev:
+		return "the source directory is on another device"
+	}
+	return ""
+}
+
+// catchUp brings the index to the head of the log: to commits that were
+// written but not noted before a crash, or by the agent that came before us.
+func (s *Source) catchUp(ctx context.Context) error {
+	pos := s.index.Position()
+	if pos.Generation == 0 {
+		return s.rebuild(ctx)
+	}
+	commits, head, err := s.wal.Since(ctx, pos)
+	switch {
+	case errors.Is(err, manifest.ErrGap):
+		s.log.Warn("log does not lead on from the index, reading it from its checkpoint", "generation", pos.Generation, "err", err)
+		return s.rebuild(ctx)
+	case errors.Is(err, manifest.ErrCorrupt) && len(commits) == 0:
+		return s.bridge(ctx, pos, err)
+	case err != nil:
+		return err
+	}
+	for _, c := range commits {
+		s.sinceCP += len(c.Changes)
+		if err := s.adopt(c.Changes, head); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bridge helps readers over our own newest commit, which was damaged in the
+// bucket: a checkpoint of the same generation stands for it.
+func (s *Source) bridge(ctx context.Context, pos manifest.Position, damage error) error {
+	s.log.Warn("commit is damaged, writing a checkpoint in its place", "err", damage)
+	if err := s.acquire(ctx); err != nil {
+		return err
+	}
+	return s.wal.Checkpoint(ctx, pos, s.index.Files())
+}
+
+// adopt notes committed changes whose files were not looked at.
+func (s *Source) adopt(changes []manifest.Change, pos manifest.Position) error {
+	var entries []manifest.Entry
+	var gone []manifest.Path
+	for _, c := range changes {
+		if c.Op == manifest.Delete {
+			gone = append(gone, c.Path)
+		} else {
+			entries = append(entries, manifest.Entry{File: c.File})
+		}
+	}
+	return s.index.Update(pos, entries, gone)
+}
+
+// rebuild makes the index from the log. What it knew of files that are the
+// same in the log is kept, so that only the rest is read again.
+func (s *Source) rebuild(ctx context.Context) error {
+	m, pos, err := s.wal.Load(ctx)
+	if errors.Is(err, manifest.ErrNoLog) {
+		return s.index.Reset()
+	}
+	if err != nil {
+		return err
+	}
+	var entries []manifest.Entry
+	for f := range m.All() {
+		e := manifest.Entry{File: f}
+		if old, ok := s.index.Files().Get(f.Path); ok && old.SameContent(f) {
+			e.Stat = s.index.Stat(f.Path)
+		}
+		entries = append(entries, e)
+	}
+	if err := s.index.Reset(); err != nil {
+		return err
+	}
+	return s.index.Update(pos, entries, nil)
+}
+
+// acquire takes the lease and publishes the writer's key, once, before the
+// first write. A pass that finds nothing to do never comes here.
+func (s *Source) acquire(ctx context.Context) error {
+	if s.leads {
+		return nil
+	}
+	if err := s.lease.take(ctx, s.opt.Takeover); err != nil {
+		return err
+	}
+	s.leads = true
+	return PublishWriter(ctx, s.opt.Store, s.opt.Writer, s.opt.Public)
+}
+
+// close gives back what open and acquire took.
+func (s *Source) close() error {
+	var err error
+	if s.leads {
+		ctx, cancel := context.WithTimeout(context.Background(), leaseRenew)
+		defer cancel()
+		err = s.lease.release(ctx)
+	}
+	if s.index != nil {
+		err = errors.Join(err, s.index.Close())
+	}
+	for _, root := range s.roots {
+		err = errors.Join(err, root.Close())
+	}
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Unlock())
+	}
+	return err
+}
+
+// disk returns the path of p on disk.
+func (s *Source) disk(p manifest.Path) string {
+	return filepath.Join(s.opt.Root, filepath.FromSlash(string(p)))
+}

@@ -1,0 +1,303 @@
+package syncer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/objstore"
+)
+
+// inlineMax is the size in bytes up to which a file's content goes along with
+// its event.
+const inlineMax = 16 << 10
+
+// An outcome is how a job ended.
+type outcome struct {
+	path  manifest.Path
+	entry manifest.Entry // what is at the path now; its Stat is zero while that proves nothing
+	data  []byte         // the content, of a small file
+	began time.Time
+	large bool
+
+	same  bool // the content is what is committed
+	gone  bool // nothing is at the path any more
+	err   error
+	paths []manifest.Path // of a removal: the objects that were deleted
+
+	uploaded, copied, reused int64 // bytes; see SourceStatus
+	wasCopied                bool
+	conflict                 string // key under which somebody else's version was kept
+}
+
+// upload works on one kind of jobs until the queue is closed.
+func (s *Source) upload(ctx context.Context, big bool) {
+	for {
+		j, ok := s.queue.pop(big)
+		if !ok {
+			return
+		}
+		o := s.send(ctx, j)
+		s.progress.finished(j.stat.Size)
+		s.outcomes <- o
+	}
+}
+
+// send reads the file of j and makes the bucket hold it.
+func (s *Source) send(ctx context.Context, j job) outcome {
+	o := outcome{path: j.path, began: time.Now(), large: j.large()}
+	o.err = s.sendFile(ctx, j, &o)
+	if errors.Is(o.err, fs.ErrNotExist) && !errors.Is(o.err, objstore.ErrNoBucket) {
+		o.gone = true
+	}
+	return o
+}
+
+func (s *Source) sendFile(ctx context.Context, j job, o *outcome) error {
+	file, err := manifest.OpenStable(s.root(), j.path)
+	if err != nil {
+		return localError{err}
+	}
+	defer file.Close()
+	read := time.Now()
+	stat := file.Stat()
+	o.entry = manifest.Entry{File: manifest.File{
+		Path: j.path, Mode: stat.Mode.Perm(), Size: stat.Size, MTime: stat.MTime,
+	}}
+	content, err := s.hash(file, &o.entry.File)
+	if err != nil {
+		return localError{err}
+	}
+	if !stat.Fresh(read) {
+		o.entry.Stat = stat
+	}
+	if j.known && j.old.SameContent(o.entry.File) {
+		o.same = j.old.Mode == o.entry.Mode
+		o.entry.Rev = j.old.Rev
+		if o.same {
+			o.entry.File = j.old
+		}
+		return nil
+	}
+	if stat.Size <= inlineMax {
+		o.data = content
+	}
+	return s.store(ctx, j, o, file, content)
+}
+
+// hash fills in what the content says, and returns the content of a small file.
+func (s *Source) hash(file *manifest.Stable, f *manifest.File) (content []byte, err error) {
+	if f.PartSize = manifest.PartSize(f.Size); f.PartSize > 0 {
+		f.Hash, f.Parts, err = file.Hash(f.PartSize)
+		return nil, err
+	}
+	content, err = file.Content()
+	f.Hash = manifest.Sum(content)
+	return content, err
+}
+
+// store makes the object of the file: by a copy inside the store when the
+// bucket has the content under another name, else by sending it.
+func (s *Source) store(ctx context.Context, j job, o *outcome, file *manifest.Stable, content []byte) error {
+	f := &o.entry.File
+	opts := objstore.PutOptions{Meta: s.meta(*f)}
+	cond := objstore.Cond{Absent: true}
+	if j.known {
+		cond = objstore.Cond{If: objstore.Rev(j.old.Rev)}
+	} else if f.PartSize > 0 {
+		// A look before gigabytes are sent for nothing: an earlier run may have
+		// sent them and died before its commit.
+		if info, err := s.opt.Store.Head(ctx, string(f.Path)); err == nil && holds(info, *f) {
+			f.Rev = string(info.Rev)
+			return nil
+		}
+	}
+	for attempt := 0; ; attempt++ {
+		opts.Cond = cond
+		info, err := s.write(ctx, j, o, file, content, opts)
+		if err == nil {
+			f.Rev = string(info.Rev)
+			return nil
+		}
+		if !errors.Is(err, objstore.ErrPrecondition) || attempt == maxRaces {
+			return fmt.Errorf("upload %s: %w", f.Path, err)
+		}
+		done, next, err := s.settle(ctx, o)
+		if done || err != nil {
+			return err
+		}
+		cond = next
+	}
+}
+
+// maxRaces bounds how often a file is sent again because somebody else wrote
+// its object in between.
+const maxRaces = 5
+
+func (s *Source) write(ctx context.Context, j job, o *outcome, file *manifest.Stable, content []byte, opts objstore.PutOptions) (objstore.Info, error) {
+	f := o.entry.File
+	if info, ok := s.copyInside(ctx, f, opts); ok {
+		o.wasCopied, o.copied = true, f.Size
+		return info, nil
+	}
+	if f.PartSize == 0 {
+		info, err := s.opt.Store.Put(ctx, string(f.Path), bytes.NewReader(content), f.Size, opts)
+		if err == nil {
+			o.uploaded = f.Size
+		}
+		return info, err
+	}
+	base := objstore.Rev("")
+	if opts.Cond.If == objstore.Rev(j.old.Rev) && !opts.Cond.Absent {
+		base = opts.Cond.If
+	}
+	parts, reused := s.parts(f, j.old, base, file)
+	info, err := s.opt.Store.Assemble(ctx, string(f.Path), base, parts, file.Check, opts)
+	if err == nil {
+		o.uploaded, o.reused = f.Size-reused, reused
+	}
+	return info, err
+}
+
+// parts cuts the file so that what the object already holds is copied inside
+// the store. base is the object's revision, "" when it cannot be used.
+func (s *Source) parts(f, old manifest.File, base objstore.Rev, file io.ReaderAt) ([]objstore.Part, int64) {
+	usable := base != "" && s.opt.Store.Caps().RangeCopy && old.PartSize == f.PartSize
+	var (
+		parts  []objstore.Part
+		reused int64
+	)
+	for i, h := range f.Parts {
+		off := int64(i) * f.PartSize
+		part := objstore.Part{Size: min(f.PartSize, f.Size-off)}
+		if usable && i < len(old.Parts) && old.Parts[i] == h && off+part.Size <= old.Size {
+			part.Base = off
+			reused += part.Size
+		} else {
+			part.Body = io.NewSectionReader(file, off, part.Size)
+		}
+		parts = append(parts, part)
+	}
+	return parts, reused
+}
+
+// copyInside makes the object from one that holds the same bytes: a renamed or
+// copied file costs one request.
+func (s *Source) copyInside(ctx context.Context, f manifest.File, opts objstore.PutOptions) (objstore.Info, bool) {
+	if f.Size == 0 {
+		return objstore.Info{}, false
+	}
+	s.mu.RLock()
+	twin, ok := s.index.Files().Find(f.Hash)
+	s.mu.RUnlock()
+	if !ok || twin.Path == f.Path || twin.Rev == "" || twin.Size != f.Size || f.Size > s.opt.Store.Caps().MaxPart {
+		return objstore.Info{}, false
+	}
+	info, err := s.opt.Store.Copy(ctx, string(f.Path), string(twin.Path), objstore.Rev(twin.Rev), opts)
+	if err != nil {
+		s.log.Debug("not copied inside the store", "path", f.Path, "from", twin.Path, "err", err)
+	}
+	return info, err == nil
+}
+
+// settle finds out why a conditional write did not hold, and under which
+// condition to try again. Somebody else's version is kept beside first.
+func (s *Source) settle(ctx context.Context, o *outcome) (done bool, next objstore.Cond, err error) {
+	f := &o.entry.File
+	info, err := s.opt.Store.Head(ctx, string(f.Path))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, objstore.Cond{Absent: true}, nil
+	case err != nil:
+		return false, next, fmt.Errorf("head %s: %w", f.Path, err)
+	case holds(info, *f) || s.sameBytes(ctx, info, *f):
+		f.Rev = string(info.Rev)
+		return true, next, nil
+	}
+	if info.Meta[metaWriter] != s.opt.Writer {
+		key := ConflictName(string(f.Path), time.Now())
+		_, err := s.opt.Store.Copy(ctx, key, string(f.Path), info.Rev,
+			objstore.PutOptions{Meta: info.Meta, Cond: objstore.Cond{Absent: true}})
+		if err != nil && !errors.Is(err, objstore.ErrPrecondition) && !errors.Is(err, fs.ErrNotExist) {
+			return false, next, fmt.Errorf("keep the other version of %s: %w", f.Path, err)
+		}
+		o.conflict = key
+	}
+	return false, objstore.Cond{If: info.Rev}, nil
+}
+
+// Keys of an object's user metadata. mtime is rclone's convention: seconds and
+// nine digits of nanoseconds; mode is octal with a leading zero, as rclone,
+// s3fs and geesefs read it.
+const (
+	metaMTime  = "mtime"
+	metaMode   = "mode"
+	metaHash   = "blake3"
+	metaWriter = "writer"
+)
+
+func (s *Source) meta(f manifest.File) map[string]string {
+	const regular = 0o100000 // S_IFREG
+	t := f.ModTime()
+	return map[string]string{
+		metaMTime:  fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()),
+		metaMode:   "0" + strconv.FormatUint(uint64(regular|f.Mode.Perm()), 8),
+		metaHash:   f.Hash.String(),
+		metaWriter: s.opt.Writer,
+	}
+}
+
+// holds reports whether the object is f's content.
+func holds(info objstore.Info, f manifest.File) bool {
+	return info.Size == f.Size && info.Meta[metaHash] == f.Hash.String()
+}
+
+// sameBytes reads an object that carries no hash: a bucket that another tool
+// filled with the same files is taken over as it is.
+func (s *Source) sameBytes(ctx context.Context, info objstore.Info, f manifest.File) bool {
+	if info.Size != f.Size || info.Meta[metaHash] != "" {
+		return false
+	}
+	body, _, err := s.opt.Store.Get(ctx, string(f.Path), 0, -1, objstore.Cond{If: info.Rev})
+	if err != nil {
+		return false
+	}
+	defer body.Close()
+	hash, _, err := manifest.HashReader(body, 0)
+	return err == nil && hash == f.Hash
+}
+
+// ConflictName returns the name beside key under which another version is kept.
+func ConflictName(key string, now time.Time) string {
+	return key + ".skyagent-conflict-" + now.UTC().Format("20060102T150405.000Z")
+}
+
+// A localError is one of the source's own disk, not of the store.
+type localError struct{ error }
+
+func (e localError) Unwrap() error { return e.error }
+
+// unreadable reports whether err means that the file must be skipped.
+func unreadable(err error) bool {
+	var local localError
+	return errors.As(err, &local) && !errors.Is(err, manifest.ErrUnstable) && !errors.Is(err, os.ErrClosed)
+}
+
+// removeObjects deletes the objects of paths that are committed as gone.
+func (s *Source) removeObjects(ctx context.Context, paths []manifest.Path) outcome {
+	keys := make([]string, len(paths))
+	for i, p := range paths {
+		keys[i] = string(p)
+	}
+	slices.Sort(keys)
+	err := s.opt.Store.Delete(ctx, keys...)
+	return outcome{paths: paths, err: err}
+}

@@ -53,6 +53,10 @@ func (s *Stable) Stat() Stat { return s.stat }
 // ReadAt reads the file.
 func (s *Stable) ReadAt(b []byte, off int64) (int, error) { return s.file.ReadAt(b, off) }
 
+// Reader returns the file itself, from which the system can copy without
+// passing the bytes through this process.
+func (s *Stable) Reader() io.Reader { return s.file }
+
 // Close closes the file.
 func (s *Stable) Close() error { return s.file.Close() }
 

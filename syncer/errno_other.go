@@ -2,6 +2,12 @@
 
 package syncer
 
-import "io/fs"
+import (
+	"io/fs"
+	"syscall"
+)
 
-var errNotDir = fs.ErrNotExist
+var (
+	errNotDir   = fs.ErrNotExist
+	errNotEmpty = syscall.Errno(145) // ERROR_DIR_NOT_EMPTY
+)

@@ -99,7 +99,6 @@ type Source struct {
 	guard    *guard
 	skipped  map[string]manifest.Skipped
 	skipsNew bool          // skipped is not what Status shows
-	skipsNew bool          // skipped changed since it was published
 	sinceCP  int           // changes since the last checkpoint
 	cp       chan struct{} // holds a token while a checkpoint is being written
 	side     sync.WaitGroup

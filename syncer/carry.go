@@ -1,0 +1,178 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/skyagent/skyagent/manifest"
+)
+
+func sortPaths(paths []manifest.Path, cmp func(a, b manifest.Path) int) { slices.SortFunc(paths, cmp) }
+
+func sortFiles(files []manifest.File) {
+	slices.SortFunc(files, func(a, b manifest.File) int { return strings.Compare(string(a.Path), string(b.Path)) })
+}
+
+// A result is what became of a plan.
+type result struct {
+	mu     sync.Mutex // guards all below while files are placed in parallel
+	placed []manifest.Entry
+	gone   []manifest.Path
+	failed map[manifest.Path]error
+
+	fetchedFiles, fetchedBytes, inlineFiles, reusedBytes, deleted, conflicts int64
+}
+
+func (d *result) fail(p manifest.Path, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failed[p] = err
+}
+
+func (d *result) place(e manifest.Entry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.placed = append(d.placed, e)
+}
+
+func (d *result) kept() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.conflicts++
+}
+
+// carryOut makes the changes of a plan. A failure is noted under its path and
+// does not stop the rest.
+func (r *Replica) carryOut(ctx context.Context, p *plan) *result {
+	d := &result{failed: make(map[manifest.Path]error)}
+	staged := r.stage(ctx, p, d)
+	for _, path := range p.early {
+		r.remove(path, d)
+	}
+	for _, dir := range p.dirs {
+		r.makeDir(dir, d)
+	}
+	r.placeFiles(ctx, p.files, staged, d)
+	for _, path := range p.late {
+		r.remove(path, d)
+	}
+	// Modes last and children first: a directory may forbid writing.
+	for _, dir := range slices.Backward(p.dirs) {
+		r.setMode(dir, d)
+	}
+	return d
+}
+
+// A stagedFile is a verified temporary file and what it becomes.
+type stagedFile struct {
+	change manifest.Change
+	temp   string
+}
+
+// stage copies what is about to go and is needed under another name.
+func (r *Replica) stage(ctx context.Context, p *plan, d *result) []stagedFile {
+	var staged []stagedFile
+	for _, u := range p.reuse {
+		temp, err := r.copyLocal(u)
+		if err != nil {
+			p.files = append(p.files, u.change)
+			continue
+		}
+		d.reusedBytes += u.change.Size
+		staged = append(staged, stagedFile{u.change, temp})
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return staged
+}
+
+// placeFiles fetches and places files in parallel.
+func (r *Replica) placeFiles(ctx context.Context, files []manifest.Change, staged []stagedFile, d *result) {
+	if len(files) == 1 && len(staged) == 0 {
+		r.placeFile(ctx, files[0], d)
+		return
+	}
+	for _, c := range files {
+		r.progress.found(c.Size)
+	}
+	var group errgroup.Group
+	group.SetLimit(r.opt.Workers)
+	for _, s := range staged {
+		group.Go(func() error {
+			r.settle(s.change.File, s.temp, d)
+			return nil
+		})
+	}
+	for _, c := range files {
+		group.Go(func() error {
+			r.placeFile(ctx, c, d)
+			r.progress.finished(c.Size)
+			return nil
+		})
+	}
+	group.Wait()
+}
+
+// placeFile makes one file hold what the manifest says.
+func (r *Replica) placeFile(ctx context.Context, c manifest.Change, d *result) {
+	if err := ctx.Err(); err != nil {
+		d.fail(c.Path, err)
+		return
+	}
+	if r.inPlace(c.File, d) {
+		return
+	}
+	temp, err := r.fetch(ctx, c, d)
+	if err != nil {
+		d.fail(c.Path, err)
+		return
+	}
+	r.settle(c.File, temp, d)
+}
+
+// remove deletes what this replica put at p. A local edit is kept beside, a
+// directory that holds files of others stays.
+func (r *Replica) remove(p manifest.Path, d *result) {
+	f, ok := r.index.Files().Get(p)
+	if !ok {
+		return
+	}
+	err := r.removeEntry(f, d)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.fail(p, fmt.Errorf("delete %s: %w", p, err))
+		return
+	}
+	if !f.IsDir() {
+		d.deleted++
+	}
+	d.gone = append(d.gone, p)
+}
+
+func (r *Replica) removeEntry(f manifest.File, d *result) error {
+	name := disk(f.Path)
+	fi, err := r.root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if f.IsDir() {
+		if !fi.IsDir() {
+			return nil // somebody else's by now
+		}
+		if err := r.root.Remove(name); err != nil && !notEmpty(err) {
+			return err
+		}
+		return nil
+	}
+	if !r.ours(f.Path, fi) {
+		return r.keepAside(f.Path, d)
+	}
+	return r.root.Remove(name)
+}

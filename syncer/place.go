@@ -1,0 +1,222 @@
+package syncer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/skyagent/skyagent/manifest"
+)
+
+// disk returns p as a name below the replica's root.
+func disk(p manifest.Path) string { return filepath.FromSlash(string(p)) }
+
+// ours reports whether the file at p, which looks like fi, is one that this
+// replica put there and nobody changed since.
+func (r *Replica) ours(p manifest.Path, fi fs.FileInfo) bool {
+	f, ok := r.index.Files().Get(p)
+	if !ok || f.IsDir() || !fi.Mode().IsRegular() {
+		return false
+	}
+	if r.index.Stat(p).Unchanged(manifest.StatOf(fi)) {
+		return true
+	}
+	hash, err := r.hashOf(p)
+	return err == nil && hash == f.Hash
+}
+
+// hashOf reads a file of the replica.
+func (r *Replica) hashOf(p manifest.Path) (manifest.Hash, error) {
+	file, err := manifest.OpenStable(r.root, p)
+	if err != nil {
+		return manifest.Hash{}, err
+	}
+	defer file.Close()
+	hash, _, err := file.Hash(0)
+	return hash, err
+}
+
+// inPlace reports whether the file holds what f says already, and gives it f's
+// mode and time then.
+func (r *Replica) inPlace(f manifest.File, d *result) bool {
+	fi, err := r.root.Lstat(disk(f.Path))
+	if err != nil || !fi.Mode().IsRegular() || fi.Size() != f.Size {
+		return false
+	}
+	old, known := r.index.Files().Get(f.Path)
+	unchanged := known && old.SameContent(f) && r.index.Stat(f.Path).Unchanged(manifest.StatOf(fi))
+	if known && !old.SameContent(f) && r.index.Stat(f.Path).Unchanged(manifest.StatOf(fi)) {
+		return false // the version before, untouched: no need to read it
+	}
+	if !unchanged {
+		if hash, err := r.hashOf(f.Path); err != nil || hash != f.Hash {
+			return false
+		}
+	}
+	if err := r.dress(disk(f.Path), f); err != nil {
+		d.fail(f.Path, err)
+		return true
+	}
+	r.arrived(f, d)
+	return true
+}
+
+// dress gives a file its mode and time.
+func (r *Replica) dress(name string, f manifest.File) error {
+	if err := r.root.Chmod(name, f.Mode.Perm()); err != nil {
+		return err
+	}
+	return r.root.Chtimes(name, time.Time{}, f.ModTime())
+}
+
+// settle moves a verified temporary file to its name. The rename is the only
+// step that anybody sees.
+func (r *Replica) settle(f manifest.File, temp string, d *result) {
+	err := r.dress(temp, f)
+	if err == nil {
+		err = r.makeRoom(f.Path, d)
+	}
+	if err == nil {
+		err = r.rename(temp, f.Path)
+	}
+	if err != nil {
+		r.root.Remove(temp)
+		d.fail(f.Path, fmt.Errorf("place %s: %w", f.Path, err))
+		return
+	}
+	r.arrived(f, d)
+}
+
+// rename moves temp to p, through a directory that its own mode closes to
+// writing if it must.
+func (r *Replica) rename(temp string, p manifest.Path) error {
+	err := r.root.Rename(temp, disk(p))
+	if !errors.Is(err, fs.ErrPermission) || p.Dir() == "" {
+		return err
+	}
+	dir, ok := r.index.Files().Get(p.Dir())
+	if !ok || r.root.Chmod(disk(p.Dir()), dir.Mode.Perm()|0o700) != nil {
+		return err
+	}
+	defer r.root.Chmod(disk(p.Dir()), dir.Mode.Perm())
+	return r.root.Rename(temp, disk(p))
+}
+
+// arrived notes that f is in place. When the file is no longer as it was
+// placed, somebody was quicker, and its Stat proves nothing.
+func (r *Replica) arrived(f manifest.File, d *result) {
+	e := manifest.Entry{File: f}
+	fi, err := r.root.Lstat(disk(f.Path))
+	if err == nil {
+		if stat := manifest.StatOf(fi); stat.MTime == f.MTime && stat.Size == f.Size {
+			e.Stat = stat
+		}
+	}
+	d.place(e)
+}
+
+// makeRoom prepares the name p for a file: its directory is there, and what
+// stands at p may be replaced. A stranger's file is kept beside.
+func (r *Replica) makeRoom(p manifest.Path, d *result) error {
+	fi, err := r.root.Lstat(disk(p))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDir) {
+		return r.parents(p, d)
+	}
+	if err != nil {
+		return err
+	}
+	if r.ours(p, fi) {
+		return nil
+	}
+	if fi.IsDir() && r.root.Remove(disk(p)) == nil {
+		return nil // an empty directory is nobody's work
+	}
+	return r.keepAside(p, d)
+}
+
+// parents makes the directories above p, should the manifest not name them.
+func (r *Replica) parents(p manifest.Path, d *result) error {
+	dir := p.Dir()
+	if dir == "" {
+		return nil
+	}
+	if fi, err := r.root.Lstat(disk(dir)); err == nil && fi.IsDir() {
+		return nil
+	}
+	if err := r.parents(dir, d); err != nil {
+		return err
+	}
+	return r.mkdir(dir, 0o755, d)
+}
+
+// mkdir makes the directory p; a stranger in its place is kept beside.
+func (r *Replica) mkdir(p manifest.Path, mode fs.FileMode, d *result) error {
+	err := r.root.Mkdir(disk(p), mode)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	fi, err := r.root.Lstat(disk(p))
+	if err != nil || fi.IsDir() {
+		return err
+	}
+	if r.ours(p, fi) {
+		err = r.root.Remove(disk(p))
+	} else {
+		err = r.keepAside(p, d)
+	}
+	if err != nil {
+		return err
+	}
+	return r.root.Mkdir(disk(p), mode)
+}
+
+// makeDir makes a directory of the manifest, writable until setMode.
+func (r *Replica) makeDir(f manifest.File, d *result) {
+	err := r.parents(f.Path, d)
+	if err == nil {
+		err = r.mkdir(f.Path, f.Mode.Perm()|0o700, d)
+	}
+	if err != nil {
+		d.fail(f.Path, fmt.Errorf("make directory %s: %w", f.Path, err))
+	}
+}
+
+func (r *Replica) setMode(f manifest.File, d *result) {
+	if d.failed[f.Path] != nil {
+		return
+	}
+	fi, err := r.root.Lstat(disk(f.Path))
+	if err == nil && fi.IsDir() && fi.Mode().Perm() != f.Mode.Perm() {
+		err = r.root.Chmod(disk(f.Path), f.Mode.Perm())
+	}
+	if err != nil {
+		d.fail(f.Path, fmt.Errorf("set mode of %s: %w", f.Path, err))
+		return
+	}
+	d.place(manifest.Entry{File: f})
+}
+
+// keepAside renames what stands at p, which is not ours to replace.
+func (r *Replica) keepAside(p manifest.Path, d *result) error {
+	name := disk(p)
+	for n := 0; ; n++ {
+		aside := ConflictName(name, time.Now().Add(time.Duration(n)*time.Millisecond))
+		if _, err := r.root.Lstat(aside); err == nil {
+			continue
+		}
+		if err := r.root.Rename(name, aside); err != nil {
+			return fmt.Errorf("keep the local version of %s: %w", p, err)
+		}
+		d.kept()
+		r.log.Warn("a local version was in the way and is kept beside", "path", p, "kept_as", aside)
+		return nil
+	}
+}
+
+// notEmpty reports whether err says that a directory holds something.
+func notEmpty(err error) bool {
+	return errors.Is(err, errNotEmpty) || errors.Is(err, os.ErrExist)
+}

@@ -1,0 +1,467 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/objstore"
+)
+
+// Announcements are where a replica hears of commits.
+type Announcements interface {
+	// Next blocks until something newer may have been committed. An event
+	// without an epoch says only that: look at the log.
+	Next(ctx context.Context) (manifest.Event, error)
+	// Up reports whether announcements can arrive at all.
+	Up() bool
+}
+
+// ReplicaOptions say what a Replica follows, and where to.
+type ReplicaOptions struct {
+	Dir    string // absolute path of the directory
+	Store  objstore.Store
+	Source string // the source's id in the store
+	Index  string // path of the index file; a lock stands beside it
+
+	Workers int           // transfers at a time; 0 means 16
+	Poll    time.Duration // between looks at the log while the bus is away; 0 means 15 s
+
+	Log     *slog.Logger  // nil discards
+	Ready   func()        // called once, when the first generation is in place
+	Applied func(Applied) // called after every step, by the loop
+}
+
+const (
+	defaultPoll = 15 * time.Second
+	// alivePolls is how much rarer the log is looked at while the bus lives:
+	// a bus that loses or forges everything costs that much time, no more.
+	alivePolls = 4
+	// firstRetry is the first wait before files that failed are tried again;
+	// it doubles up to lastRetry.
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 30 * time.Second
+)
+
+// A Replica keeps a directory in step with a source's log. Its state belongs
+// to the goroutine that runs Copy or Follow; Status and Progress may be called
+// by any.
+type Replica struct {
+	opt  ReplicaOptions
+	log  *slog.Logger
+	wal  *manifest.Log
+	lock *flock.Flock
+	root *os.Root
+
+	failed  map[manifest.Path]error // not in place, tried again
+	tries   int                     // steps in a row that left something undone
+	trouble error                   // why the log could not be read; nil when it could
+	ready   bool
+
+	mu     sync.RWMutex // guards index and status; only the loop writes either
+	index  *manifest.Index
+	status ReplicaStatus
+
+	progress progress
+}
+
+// NewReplica returns a Replica that has not touched anything yet.
+func NewReplica(opt ReplicaOptions) *Replica {
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Workers == 0 {
+		opt.Workers = 16
+	}
+	if opt.Poll == 0 {
+		opt.Poll = defaultPoll
+	}
+	return &Replica{
+		opt: opt, log: opt.Log, wal: OpenLog(opt.Store, opt.Source),
+		failed: make(map[manifest.Path]error),
+		status: ReplicaStatus{State: StateStarting},
+	}
+}
+
+// Copy makes one pass: the directory is brought to the head of the log.
+// manifest.ErrNoLog says that there is nothing to copy from. Files that could
+// not be put in place are in Status, and no error.
+func (r *Replica) Copy(ctx context.Context) error {
+	if err := r.open(); err != nil {
+		return err
+	}
+	defer r.close()
+	err := r.heal(ctx)
+	for try := 0; err == nil && try < onceTries; try++ {
+		if err = r.advance(ctx); err != nil || len(r.failed) == 0 {
+			break
+		}
+		// The source moved on while files were fetched: the log says how.
+		err = pause(ctx, r.backoff())
+	}
+	r.publish()
+	return err
+}
+
+// Follow keeps the directory in step until ctx ends, and returns nil then.
+func (r *Replica) Follow(ctx context.Context, from Announcements) error {
+	if err := r.open(); err != nil {
+		return err
+	}
+	defer r.close()
+	events, stop := mailbox(ctx, from)
+	defer stop()
+	if err := r.heal(ctx); err != nil {
+		return err
+	}
+	timer := time.NewTimer(0) // the log is read first, whatever the bus says
+	defer timer.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-events:
+			err = r.hear(ctx, e)
+		case <-timer.C:
+			err = r.advance(ctx)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := r.endure(err); err != nil {
+			return err
+		}
+		r.begin()
+		r.publish()
+		timer.Reset(r.wait(from.Up()))
+	}
+}
+
+// mailbox hands over the newest event while the loop is busy with an older one.
+func mailbox(ctx context.Context, from Announcements) (<-chan manifest.Event, func()) {
+	events := make(chan manifest.Event, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			e, err := from.Next(ctx)
+			if err != nil {
+				return
+			}
+			select {
+			case <-events: // nobody took the older one
+			default:
+			}
+			events <- e
+		}
+	})
+	return events, func() { cancel(); group.Wait() }
+}
+
+// endure decides whether the loop can go on after err.
+func (r *Replica) endure(err error) error {
+	var version *manifest.VersionError
+	switch {
+	case errors.As(err, &version):
+		return err
+	case err != nil && !r.ready && hopeless(err):
+		return err
+	case err != nil && !errors.Is(err, manifest.ErrNoLog) && (r.trouble == nil || r.trouble.Error() != err.Error()):
+		r.log.Warn("log not read, trying again", "err", err)
+	}
+	if err != nil {
+		r.tries++
+	}
+	r.trouble = err
+	return nil
+}
+
+// begin tells once that the first generation is in place.
+func (r *Replica) begin() {
+	if r.ready || r.index.Position().Generation == 0 {
+		return
+	}
+	r.ready = true
+	r.publish()
+	if r.opt.Ready != nil {
+		r.opt.Ready()
+	}
+}
+
+// wait returns how long to wait for an event before the log is looked at.
+func (r *Replica) wait(up bool) time.Duration {
+	every := r.opt.Poll
+	switch {
+	case len(r.failed) > 0 || r.trouble != nil && !errors.Is(r.trouble, manifest.ErrNoLog):
+		return min(r.backoff(), every)
+	case r.index.Position().Generation == 0:
+		every = min(every, time.Second) // the source has not begun
+	case up:
+		every *= alivePolls
+	}
+	return jitter(every)
+}
+
+// backoff returns the wait before the next try of what was left undone.
+func (r *Replica) backoff() time.Duration {
+	return jitter(min(firstRetry<<min(r.tries, 16), lastRetry))
+}
+
+// jitter spreads workers that would all come at once.
+func jitter(d time.Duration) time.Duration {
+	return d*3/4 + rand.N(d/2+1)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// hear takes an event: it is applied as it is when it leads on from where the
+// replica stands and carries all, and is a reason to read the log otherwise.
+func (r *Replica) hear(ctx context.Context, e manifest.Event) error {
+	pos := r.index.Position()
+	if e.Epoch == pos.Epoch && e.Epoch != "" && e.Generation <= pos.Generation {
+		return nil
+	}
+	leadsOn := e.Epoch == pos.Epoch && e.Prev == pos.Generation && e.Complete() &&
+		(e.Prev > 0 || e.Epoch != "") && len(r.failed) == 0
+	if !leadsOn {
+		return r.advance(ctx)
+	}
+	next := manifest.Position{Epoch: e.Epoch, Generation: e.Generation, Commit: e.Commit}
+	return r.apply(ctx, e.Changes, next, e.Time)
+}
+
+// advance brings the directory to the head of the log.
+func (r *Replica) advance(ctx context.Context) error {
+	changes, head, written, err := r.news(ctx)
+	if err != nil {
+		return err
+	}
+	if head.Epoch == r.index.Position().Epoch && head.Generation == r.index.Position().Generation && len(changes) == 0 {
+		r.settled()
+		return nil
+	}
+	return r.apply(ctx, changes, head, written)
+}
+
+// news returns the changes that lead to the head of the log, and when the last
+// of them was committed, if the log was read commit by commit.
+func (r *Replica) news(ctx context.Context) ([]manifest.Change, manifest.Position, time.Time, error) {
+	r.mu.Lock()
+	r.status.Polls++
+	r.mu.Unlock()
+	pos := r.index.Position()
+	var written time.Time
+	if pos.Generation > 0 {
+		commits, head, err := r.wal.Since(ctx, pos)
+		if len(commits) > 0 || err == nil {
+			var changes []manifest.Change
+			for _, c := range commits {
+				changes = append(changes, c.Changes...)
+				written = c.Time
+			}
+			return manifest.Squash(changes), head, written, nil
+		}
+		if !errors.Is(err, manifest.ErrGap) && !errors.Is(err, manifest.ErrCorrupt) {
+			return nil, pos, written, err
+		}
+		r.log.Warn("log does not lead on, reading its newest checkpoint", "generation", pos.Generation, "err", err)
+	}
+	m, head, err := r.wal.Load(ctx)
+	switch {
+	case err != nil && (m == nil || head.Epoch == pos.Epoch && head.Generation <= pos.Generation || head.Generation == 0):
+		return nil, pos, written, err
+	case err != nil:
+		r.log.Warn("log is damaged, going as far as it leads", "generation", head.Generation, "err", err)
+	}
+	return manifest.Diff(r.index.Files(), m), head, written, nil
+}
+
+// heal compares the directory with the index and puts back what is missing or
+// was changed while nobody followed.
+func (r *Replica) heal(ctx context.Context) error {
+	if r.index.Position().Generation == 0 {
+		return nil
+	}
+	scan, err := manifest.ScanTree(ctx, r.opt.Dir, r.index)
+	if err != nil {
+		return err
+	}
+	var changes []manifest.Change
+	put := func(p manifest.Path) {
+		if f, ok := r.index.Files().Get(p); ok {
+			changes = append(changes, manifest.Change{Op: manifest.Put, File: f})
+		}
+	}
+	for _, d := range scan.Changed {
+		put(d.Path)
+	}
+	for _, p := range scan.Gone {
+		put(p)
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return r.apply(ctx, changes, r.index.Position(), time.Time{})
+}
+
+// apply makes the changes and moves the index on. When a file fails, the rest
+// is done all the same, and the index keeps its place, so that the log is read
+// from there again.
+func (r *Replica) apply(ctx context.Context, changes []manifest.Change, head manifest.Position, written time.Time) error {
+	began := time.Now()
+	plan := r.plan(changes)
+	done := r.carryOut(ctx, plan)
+	if err := ctx.Err(); err != nil && len(done.failed) > 0 {
+		r.note(r.index.Position(), done)
+		return err
+	}
+	at := head
+	if len(done.failed) > 0 {
+		at = r.index.Position()
+	}
+	if err := r.note(at, done); err != nil {
+		return err
+	}
+	r.failed = done.failed
+	if len(done.failed) > 0 {
+		r.tries++
+		r.complain(done.failed)
+	} else {
+		r.settled()
+	}
+	r.report(head, done, began, written)
+	return nil
+}
+
+// settled says that nothing is left undone.
+func (r *Replica) settled() {
+	r.tries = 0
+	clear(r.failed)
+}
+
+// complain logs files that failed, once it is clear that they do not heal by
+// the source's next commit.
+func (r *Replica) complain(failed map[manifest.Path]error) {
+	for p, err := range failed {
+		if r.tries > 3 || !moved(err) {
+			r.log.Warn("not in place", "path", p, "err", err)
+		}
+	}
+}
+
+func (r *Replica) note(pos manifest.Position, done *result) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.index.Update(pos, done.placed, done.gone)
+}
+
+func (r *Replica) report(head manifest.Position, done *result, began, written time.Time) {
+	r.mu.Lock()
+	t := &r.status
+	t.Generations++
+	t.FetchedFiles += done.fetchedFiles
+	t.FetchedBytes += done.fetchedBytes
+	t.InlineFiles += done.inlineFiles
+	t.ReusedBytes += done.reusedBytes
+	t.Deleted += done.deleted
+	t.Conflicts += done.conflicts
+	r.mu.Unlock()
+	info := Applied{Pos: head, Failed: len(done.failed), Took: time.Since(began)}
+	if !written.IsZero() {
+		info.Lag = max(0, time.Since(written))
+	}
+	for _, e := range done.placed {
+		info.Changes = append(info.Changes, e.Path)
+	}
+	info.Changes = append(info.Changes, done.gone...)
+	r.log.Info("applied", "generation", head.Generation, "changes", len(info.Changes), "failed", info.Failed,
+		"fetched_bytes", done.fetchedBytes, "took", info.Took.Round(time.Microsecond))
+	if r.opt.Applied != nil {
+		r.opt.Applied(info)
+	}
+}
+
+// open locks and reads the index, and opens the directory, which is made when
+// it is missing. Temporary files of an earlier run are swept.
+func (r *Replica) open() (err error) {
+	if err := os.MkdirAll(r.opt.Dir, 0o755); err != nil {
+		return fmt.Errorf("replica: %w", err)
+	}
+	if r.lock, err = lockIndex(r.opt.Index); err != nil {
+		return fmt.Errorf("replica %s: %w", r.opt.Dir, err)
+	}
+	if r.index, err = openIndex(r.opt.Index, r.log); err != nil {
+		return err
+	}
+	if r.root, err = os.OpenRoot(r.opt.Dir); err != nil {
+		return fmt.Errorf("replica: %w", err)
+	}
+	if err := r.root.RemoveAll(tempDir); err != nil {
+		return fmt.Errorf("sweep temporary files: %w", err)
+	}
+	if err := r.root.MkdirAll(tempDir, 0o700); err != nil {
+		return fmt.Errorf("replica: %w", err)
+	}
+	return nil
+}
+
+func (r *Replica) close() error {
+	r.root.RemoveAll(manifest.Reserved)
+	return errors.Join(r.index.Close(), r.root.Close(), r.lock.Unlock())
+}
+
+// tempDir holds files until they are verified.
+var tempDir = filepath.Join(manifest.Reserved, "tmp")
+
+// publish makes the loop's state visible to Status.
+func (r *Replica) publish() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := &r.status
+	t.Pos = r.index.Position()
+	t.Files, t.Bytes = r.index.Files().Count(), r.index.Files().Bytes()
+	t.Failed = maps.Clone(r.failed)
+	t.State, t.Reason = r.state()
+}
+
+func (r *Replica) state() (State, string) {
+	switch {
+	case r.trouble != nil && !errors.Is(r.trouble, manifest.ErrNoLog):
+		return StateDegraded, r.trouble.Error()
+	case !r.ready:
+		return StateStarting, ""
+	case len(r.failed) > 0:
+		return StatePartial, fmt.Sprintf("%d files are not in place", len(r.failed))
+	}
+	return StateReady, ""
+}
+
+// Status returns the replica as it is now.
+func (r *Replica) Status() ReplicaStatus {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.status
+}
+
+// Progress returns how much of the running step is done.
+func (r *Replica) Progress() Progress { return r.progress.read() }

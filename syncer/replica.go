@@ -51,6 +51,9 @@ const (
 	// it doubles up to lastRetry.
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 30 * time.Second
+	// patience is after how many tries a file that failed is believed to stay
+	// so: until then the source's next commit may well heal it.
+	patience = 3
 )
 
 // A Replica keeps a directory in step with a source's log. Its state belongs
@@ -63,6 +66,7 @@ type Replica struct {
 	lock *flock.Flock
 	root *os.Root
 
+	reached manifest.Position       // the newest generation that was worked on
 	failed  map[manifest.Path]error // not in place, tried again
 	tries   int                     // steps in a row that left something undone
 	trouble error                   // why the log could not be read; nil when it could
@@ -189,7 +193,7 @@ func (r *Replica) endure(err error) error {
 
 // begin tells once that the first generation is in place.
 func (r *Replica) begin() {
-	if r.ready || r.index.Position().Generation == 0 {
+	if r.ready || r.reached.Generation == 0 || len(r.failed) > 0 && r.tries <= patience {
 		return
 	}
 	r.ready = true
@@ -257,6 +261,7 @@ func (r *Replica) advance(ctx context.Context) error {
 		return err
 	}
 	if head.Epoch == r.index.Position().Epoch && head.Generation == r.index.Position().Generation && len(changes) == 0 {
+		r.reached = head
 		r.settled()
 		return nil
 	}
@@ -342,7 +347,7 @@ func (r *Replica) apply(ctx context.Context, changes []manifest.Change, head man
 	if err := r.note(at, done); err != nil {
 		return err
 	}
-	r.failed = done.failed
+	r.failed, r.reached = done.failed, head
 	if len(done.failed) > 0 {
 		r.tries++
 		r.complain(done.failed)
@@ -363,7 +368,7 @@ func (r *Replica) settled() {
 // the source's next commit.
 func (r *Replica) complain(failed map[manifest.Path]error) {
 	for p, err := range failed {
-		if r.tries > 3 || !moved(err) {
+		if r.tries > patience || !moved(err) {
 			r.log.Warn("not in place", "path", p, "err", err)
 		}
 	}
@@ -438,7 +443,7 @@ func (r *Replica) publish() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := &r.status
-	t.Pos = r.index.Position()
+	t.Pos = r.reached
 	t.Files, t.Bytes = r.index.Files().Count(), r.index.Files().Bytes()
 	t.Failed = maps.Clone(r.failed)
 	t.State, t.Reason = r.state()

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"iter"
 	"time"
 )
@@ -25,10 +26,17 @@ var (
 	ErrPrecondition = errors.New("precondition does not hold")
 	// ErrThrottled says that the store asked for fewer requests; try later.
 	ErrThrottled = errors.New("store asks to slow down")
-	// ErrNoBucket says that the bucket itself is missing. It wraps no other
-	// error; stores return it together with fs.ErrNotExist (errors.Join).
-	ErrNoBucket = errors.New("no such bucket")
+	// ErrNoBucket says that the bucket itself is missing. It is an
+	// fs.ErrNotExist too. S3 cannot tell it from a missing key in a Head.
+	ErrNoBucket error = noBucket{}
+	// ErrNotEmpty says that a bucket holds objects and cannot be deleted.
+	ErrNotEmpty = errors.New("bucket is not empty")
 )
+
+type noBucket struct{}
+
+func (noBucket) Error() string        { return "no such bucket" }
+func (noBucket) Is(target error) bool { return target == fs.ErrNotExist }
 
 // A Rev is an object's revision, opaque: an ETag or a generation.
 type Rev string
@@ -82,7 +90,8 @@ type Store interface {
 	Head(ctx context.Context, key string) (Info, error)
 
 	// Get reads n bytes of the object from offset off, or all that follow when
-	// n < 0. Cond.If pins the revision. The caller closes the reader.
+	// n < 0; where the object ends before off, that is none. Cond.If pins the
+	// revision. Info describes the whole object. The caller closes the reader.
 	Get(ctx context.Context, key string, off, n int64, cond Cond) (io.ReadCloser, Info, error)
 
 	// Put writes an object of size bytes. body is read once for every attempt,
@@ -92,10 +101,12 @@ type Store interface {
 	// Assemble writes an object from parts, in order. Parts without a Body are
 	// copied inside the store from the object at key, which must be at revision
 	// base. check is called after all parts were read and before the object
-	// becomes visible; its error abandons the write and is returned.
+	// becomes visible; its error abandons the write and is returned. A nil
+	// check holds. Parts must pass Caps.CheckParts.
 	Assemble(ctx context.Context, key string, base Rev, parts []Part, check func() error, opts PutOptions) (Info, error)
 
-	// Copy makes dst from src inside the store. src must be at revision rev.
+	// Copy makes dst from src inside the store, with opts.Meta and not the
+	// source's. src must be at revision rev; it may be dst.
 	// Where Caps.CondCopy is false, opts.Cond is checked before, not with, the copy.
 	Copy(ctx context.Context, dst, src string, rev Rev, opts PutOptions) (Info, error)
 

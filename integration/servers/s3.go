@@ -1,0 +1,102 @@
+package servers
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+)
+
+// An S3Server is a versitygw over a directory.
+type S3Server struct {
+	Endpoint  string // http://127.0.0.1:PORT
+	AccessKey string
+	SecretKey string
+	Dir       string // holds one directory for every bucket
+
+	*process
+}
+
+// Versitygw starts a server of the test's own, which ends with it.
+func Versitygw(t testing.TB) *S3Server {
+	t.Helper()
+	path := binary(t, versitygw)
+	s := &S3Server{AccessKey: "skyagent-test", SecretKey: "skyagent-test-secret", Dir: t.TempDir()}
+	s.process = launch(t, func(addr string) *process {
+		return &process{
+			path: path, addr: addr, ready: answersHTTP,
+			// Without --keep-alive every request is a new connection.
+			args: []string{"--port", addr, "--quiet", "--keep-alive", "posix", s.Dir},
+			env:  environ("ROOT_ACCESS_KEY="+s.AccessKey, "ROOT_SECRET_KEY="+s.SecretKey),
+		}
+	})
+	s.Endpoint = "http://" + s.addr
+	return s
+}
+
+func answersHTTP(addr string) error {
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get("http://" + addr + "/")
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+var buckets atomic.Int64
+
+// NewBucket makes a bucket that nobody uses and returns its name.
+func (s *S3Server) NewBucket(t testing.TB) string {
+	t.Helper()
+	name := fmt.Sprintf("test-%d-%d", time.Now().UnixNano(), buckets.Add(1))
+	if err := s.createBucket(t.Context(), name); err != nil {
+		t.Fatalf("create bucket %s: %v", name, err)
+	}
+	return name
+}
+
+func (s *S3Server) createBucket(ctx context.Context, name string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, s.Endpoint+"/"+name, nil)
+	if err != nil {
+		return err
+	}
+	const noBody = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	req.Header.Set("X-Amz-Content-Sha256", noBody)
+	creds := aws.Credentials{AccessKeyID: s.AccessKey, SecretAccessKey: s.SecretKey}
+	if err := v4.NewSigner().SignHTTP(ctx, creds, req, noBody, "s3", "us-east-1", time.Now()); err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("server says %s", resp.Status)
+	}
+	return nil
+}
+
+// Setenv points the AWS environment of the test at the server, the way a
+// user's shell would. It cannot be used in parallel tests.
+func (s *S3Server) Setenv(t testing.TB) {
+	for k, v := range map[string]string{
+		"AWS_ENDPOINT_URL_S3": s.Endpoint, "AWS_ACCESS_KEY_ID": s.AccessKey, "AWS_SECRET_ACCESS_KEY": s.SecretKey,
+		"AWS_SESSION_TOKEN": "", "AWS_PROFILE": "", "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+	} {
+		t.Setenv(k, v)
+	}
+}
+
+// port returns the port of an address that has one.
+func port(addr string) string {
+	_, p, _ := net.SplitHostPort(addr)
+	return strings.TrimSpace(p)
+}

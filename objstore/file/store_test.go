@@ -1,0 +1,33 @@
+package file_test
+
+import (
+	"testing"
+
+	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/objstore/file"
+	"github.com/skyagent/skyagent/objstore/storetest"
+)
+
+// open returns a store over a new directory that exists.
+func open(t testing.TB, c file.Config) *file.Store {
+	t.Helper()
+	if c.Path == "" {
+		c.Path = t.TempDir() + "/bucket"
+	}
+	s, err := file.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CreateBucket(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestStore(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) objstore.Store { return open(t, file.Config{}) })
+}
+
+func TestStoreWithoutXattr(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) objstore.Store { return open(t, file.Config{NoXattr: true}) })
+}

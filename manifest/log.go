@@ -257,6 +257,23 @@ func (l *Log) newestCheckpoint(ctx context.Context) (*Manifest, Position, error)
 	return New(), Position{}, nil
 }
 
+// Head returns the newest generation, 0 when there is no log. It reads keys alone.
+func (l *Log) Head(ctx context.Context) (uint64, error) {
+	checkpoints, err := l.checkpoints(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var pos Position
+	if n := len(checkpoints); n > 0 {
+		pos.Generation = checkpoints[n-1]
+	}
+	heads, err := l.heads(ctx, pos, true)
+	if n := len(heads); n > 0 {
+		pos.Generation = heads[n-1]
+	}
+	return pos.Generation, err
+}
+
 func (l *Log) checkpoints(ctx context.Context) ([]uint64, error) {
 	var list []uint64
 	for object, err := range l.bucket.List(ctx, l.prefix+"checkpoint/", "") {

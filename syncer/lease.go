@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/skyagent/skyagent/manifest"
@@ -61,6 +60,13 @@ func newLease(store objstore.Store, source string, me Holder) *lease {
 	return &lease{store: store, key: manifest.SourcePrefix(source) + "lease", id: source, me: me, now: time.Now}
 }
 
+// LeaseHolder returns who watches source, or was the last to; fs.ErrNotExist
+// says that nobody ever did.
+func LeaseHolder(ctx context.Context, store objstore.Store, source string) (Holder, error) {
+	holder, _, err := newLease(store, source, Holder{}).read(ctx)
+	return holder, err
+}
+
 // take acquires the lease. takeover allows to replace an agent that is gone.
 func (l *lease) take(ctx context.Context, takeover bool) error {
 	holder, rev, err := l.read(ctx)
@@ -77,15 +83,15 @@ func (l *lease) take(ctx context.Context, takeover bool) error {
 	return l.write(ctx, objstore.Cond{If: rev}, l.now().Add(leaseTime))
 }
 
-// mine reports whether a lease of h may be taken without asking. The caller
-// holds the lock on the writer's own state, so an agent with the same key is
-// gone; so is one of another key on this host whose process has ended.
+// mine reports whether a lease of h may be taken without asking: one for the
+// same directory whose agent is gone. The caller holds the lock on the state
+// of that directory, so an agent with the same key is; one with another key on
+// this host is when it said so or its process has ended.
 func (l *lease) mine(h Holder) bool {
-	if h.Writer == l.me.Writer {
-		return true
+	if h.Root != l.me.Root {
+		return false
 	}
-	sameTree := h.Host == l.me.Host && h.Root == l.me.Root
-	return sameTree && (h.Until.IsZero() || h.PID != os.Getpid() && !alive(h.PID))
+	return h.Writer == l.me.Writer || h.Host == l.me.Host && (h.Until.IsZero() || !alive(h.PID))
 }
 
 func (l *lease) read(ctx context.Context) (Holder, objstore.Rev, error) {

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/skyagent/skyagent/bus"
+	"github.com/skyagent/skyagent/metrics"
+	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/syncer"
+)
+
+const (
+	flushTime  = 2 * time.Second        // for the last events, when an agent leaves
+	reportTime = 250 * time.Millisecond // between looks at what an agent should report
+)
+
+// An agent is what watch and copy share: the store, the bus, the metrics, and
+// the services that run beside the main loop.
+type agent struct {
+	p      *program
+	target target
+	log    *slog.Logger
+	set    *metrics.Set
+	store  objstore.Store
+	key    *bus.Key
+	conn   *bus.Conn
+
+	metricsURL string
+
+	services context.Context // ends after the main loop did
+	stop     context.CancelFunc
+	group    *errgroup.Group
+
+	mu    sync.Mutex // guards ready
+	ready bool
+}
+
+// startAgent opens the store and begins to connect to the bus. It fails for
+// what would not heal by itself; a bus that is away is none of that.
+func (p *program) startAgent(ctx context.Context, t target) (*agent, error) {
+	a := &agent{p: p, target: t, log: p.logger(), set: metrics.New(buildVersion())}
+	var err error
+	if a.store, err = p.openStore(ctx, t, a.set); err != nil {
+		return nil, err
+	}
+	if a.key, err = bus.LoadOrCreateKey(p.places.state); err != nil {
+		return nil, err
+	}
+	opts, err := p.busOptions()
+	if err != nil {
+		return nil, err
+	}
+	if a.conn, err = bus.Connect(opts); err != nil {
+		return nil, err
+	}
+	a.services, a.stop = context.WithCancel(context.WithoutCancel(ctx))
+	a.group, a.services = errgroup.WithContext(a.services)
+	if err := a.serveMetrics(); err != nil {
+		a.stop()
+		a.conn.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// busOptions returns how to reach the bus: by --nats, by natscli's variables,
+// or the embedded one of this machine.
+func (p *program) busOptions() (bus.Options, error) {
+	opts, err := bus.OptionsFromEnv()
+	if err != nil {
+		return opts, err
+	}
+	if p.flags.nats != "" {
+		opts.URLs = bus.SplitURLs(p.flags.nats)
+	}
+	opts.AddressDir = p.places.run
+	opts.Name = "skyagent"
+	opts.Log = p.logger()
+	return opts, nil
+}
+
+// embedBus runs the machine's own bus, unless an outside one was named or
+// another process runs it.
+func (a *agent) embedBus() error {
+	opts, err := a.p.busOptions()
+	if err != nil || len(opts.URLs) > 0 {
+		return err
+	}
+	a.service("embedded bus", func(ctx context.Context) error {
+		return bus.Own(ctx, a.p.places.run, bus.ServerOptions{
+			StoreDir: a.p.places.busStore(), Log: a.log,
+		})
+	})
+	return nil
+}
+
+// service runs f until the agent stops. Its failure ends the agent.
+func (a *agent) service(name string, f func(context.Context) error) {
+	a.group.Go(func() error {
+		err := f(a.services)
+		if err != nil && a.services.Err() == nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// run runs the main loop, and after it the end of the services: the last
+// events are published before the connection goes.
+func (a *agent) run(ctx context.Context, loop func(context.Context) error, flush func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(a.services, cancel)()
+	err := loop(ctx)
+	if flush != nil {
+		last, done := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
+		if e := flush(last); e != nil && a.conn.Up() {
+			a.log.Warn("last event not published; workers read the log", "err", e)
+		}
+		done()
+	}
+	a.stop()
+	failed := a.group.Wait()
+	a.conn.Close()
+	if err == nil {
+		return failed
+	}
+	return err
+}
+
+// serveMetrics begins to serve metrics and health, if they are wanted.
+func (a *agent) serveMetrics() error {
+	if a.p.flags.metrics == "off" {
+		return nil
+	}
+	l, err := metrics.Listen(a.p.flags.metrics)
+	if err != nil {
+		return withHint(err, "choose another address with --metrics, or --metrics off")
+	}
+	a.metricsURL = fmt.Sprintf("http://%s/metrics", l.Addr())
+	if l.Addr().String() != a.p.flags.metrics {
+		a.p.ui.say("metrics at %s (%s is taken)", a.metricsURL, a.p.flags.metrics)
+	}
+	a.service("metrics", func(ctx context.Context) error { return a.set.Serve(ctx, l, a.isReady) })
+	a.service("bus gauge", a.gaugeBus)
+	return nil
+}
+
+// gaugeBus keeps the gauge of the bus true.
+func (a *agent) gaugeBus(ctx context.Context) error {
+	for {
+		changed := a.conn.Changed()
+		a.set.Bus().Up(a.conn.Up())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+func (a *agent) setReady() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ready = true
+}
+
+func (a *agent) isReady() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.ready {
+		return errors.New("not in step yet")
+	}
+	return nil
+}
+
+// report keeps presence on the bus, and the record on this machine, up to date
+// with what look returns.
+func (a *agent) report(first bus.Presence, look func(*agentRecord)) {
+	reporter := bus.NewReporter(a.conn, a.target.token(), first, a.log)
+	a.service("presence", reporter.Run)
+	a.service("record", func(ctx context.Context) error {
+		record := newRecordFile(a.p.places.run, a.log)
+		defer record.remove()
+		tick := time.NewTicker(reportTime)
+		defer tick.Stop()
+		for {
+			now := agentRecord{Presence: first, Storage: a.target.location.String(), Metrics: a.metricsURL, Bus: a.conn.Up()}
+			look(&now)
+			record.write(now)
+			reporter.Update(func(p *bus.Presence) { *p = now.Presence })
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			}
+		}
+	})
+}
+
+// presence returns what is known of an agent before it did anything.
+func (a *agent) presence(id, role, mode, path string) bus.Presence {
+	return bus.Presence{
+		ID: id, Role: role, Mode: mode, Host: hostname(), PID: os.Getpid(), Path: path,
+		Source: a.p.flags.source, State: string(syncer.StateStarting), Started: time.Now().UTC(),
+	}
+}
+
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return name
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes; the help of every command lists them.
+const (
+	exitDone   = 0
+	exitError  = 1
+	exitUsage  = 2
+	exitPartly = 3
+)
+
+const longHelp = `skyagent keeps a directory, a bucket and any number of workers the same.
+
+A local watch uploads only what changed, and publishes an event; workers that
+follow the storage fetch, verify and place exactly that. Nothing is polled
+while the bus lives, and nothing is lost when it does not.
+
+Without any configuration the bucket is a directory below the data directory,
+and the bus is embedded in the watch:
+
+  skyagent watch ~/datasets            # in one terminal
+  skyagent copy datasets ./replica     # in another
+
+A storage is a URL (s3://bucket/prefix, file:///path) or the name of one that
+lives in the data directory.
+
+Exit codes: 0 done, 1 error, 2 usage, 3 partly synced.`
+
+// A program is what all commands share: where to speak, and the common flags.
+type program struct {
+	ui     *ui
+	places places
+	flags  commonFlags
+	code   int // of a command that ended without an error
+}
+
+// commonFlags are the flags that several commands have.
+type commonFlags struct {
+	json    bool
+	quiet   bool
+	verbose bool
+	nats    string
+	metrics string
+	source  string
+}
+
+// run is main without the process: it returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	p := &program{ui: newUI(stdout, stderr)}
+	root := p.command()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return p.code
+	}
+	p.ui.fail(err)
+	var usage usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitError
+}
+
+func (p *program) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "skyagent",
+		Short:         "Live, verified, shared storage for cloud workers",
+		Long:          longHelp,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRunE: func(*cobra.Command, []string) (err error) {
+			p.ui.json, p.ui.quiet = p.flags.json, p.flags.quiet
+			p.places, err = findPlaces()
+			return err
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q", args[0])
+			}
+			return cmd.Help()
+		},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	flags := root.PersistentFlags()
+	flags.BoolVar(&p.flags.json, "json", false, "machine output: one JSON object, or one a line for streams")
+	flags.BoolVarP(&p.flags.quiet, "quiet", "q", false, "only errors")
+	flags.BoolVarP(&p.flags.verbose, "verbose", "v", false, "also what happens to each file")
+	flags.StringVar(&p.flags.source, "source", "main", "id of the source within its storage")
+	flags.StringVar(&p.flags.nats, "nats", "", "`URL[,URL]` of the bus (default: embedded, or the one on this machine)")
+	flags.StringVar(&p.flags.metrics, "metrics", "127.0.0.1:9464", "`ADDR` for Prometheus and health; off to disable; a taken port moves on to the next")
+	root.AddCommand(p.watchCommand(), p.syncCommand(), p.copyCommand(), p.statusCommand(),
+		p.eventsCommand(), p.debugCommand(), p.versionCommand())
+	for _, c := range root.Commands() {
+		c.Args = usageArgs(c.Args)
+	}
+	return root
+}
+
+// usageArgs makes a wrong number of arguments a usage error.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	if check == nil {
+		return nil
+	}
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}
+
+// logger returns where the packages log to: standard error, as text for
+// people, as JSON beside machine output.
+func (p *program) logger() *slog.Logger {
+	level := slog.LevelWarn
+	switch {
+	case p.flags.quiet:
+		level = slog.LevelError
+	case p.flags.verbose:
+		level = slog.LevelDebug
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	if p.flags.json {
+		return slog.New(slog.NewJSONHandler(p.ui.err, opts))
+	}
+	return slog.New(slog.NewTextHandler(p.ui.err, opts))
+}

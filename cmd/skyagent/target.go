@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/skyagent/skyagent/bus"
+	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/objstore"
+)
+
+// A target is a storage that a command works on.
+type target struct {
+	name     string // for people and machine output
+	location objstore.Location
+	create   bool // the bucket is ours to make
+}
+
+// token is the storage's name on the bus. A file store's path differs from
+// machine to machine, its last element does not.
+func (t target) token() string {
+	if t.location.Scheme == "file" {
+		return bus.Token(filepath.Base(t.location.Bucket))
+	}
+	return bus.Token(t.location.Name())
+}
+
+// stateName names the state that an agent keeps for this storage's source and
+// directory dir.
+func (t target) stateName(source, dir string) string {
+	id := manifest.Sum([]byte(t.location.String() + "\x00" + source + "\x00" + dir))
+	return t.token() + "-" + id.String()[:16]
+}
+
+// targetFlags say where a source goes to.
+type targetFlags struct {
+	name, store, to string
+}
+
+// resolve returns the storage of the source at root.
+func (f targetFlags) resolve(p places, root string) (target, error) {
+	if f.to != "" {
+		if f.name != "" || f.store != "" {
+			return target{}, usagef("--to names the whole storage: leave out --name and --store")
+		}
+		loc, err := objstore.ParseLocation(f.to)
+		if err != nil {
+			return target{}, usageError{err}
+		}
+		return target{name: loc.URL(), location: loc, create: loc.Scheme == "file"}, nil
+	}
+	name := f.name
+	if name == "" {
+		name = filepath.Base(root)
+	}
+	if err := checkName(name); err != nil {
+		return target{}, err
+	}
+	switch f.store {
+	case "", "file":
+		return target{name: name, location: fileLocation(p, name), create: true}, nil
+	default:
+		loc, err := objstore.ParseLocation(f.store + "://" + name)
+		if err != nil {
+			return target{}, usageError{err}
+		}
+		return target{name: name, location: loc}, nil
+	}
+}
+
+// named returns the storage that a person named by a URL or a name.
+func named(p places, storage string) (target, error) {
+	if strings.Contains(storage, "://") {
+		loc, err := objstore.ParseLocation(storage)
+		if err != nil {
+			return target{}, usageError{err}
+		}
+		return target{name: loc.URL(), location: loc}, nil
+	}
+	if err := checkName(storage); err != nil {
+		return target{}, err
+	}
+	t := target{name: storage, location: fileLocation(p, storage)}
+	if _, err := os.Stat(t.location.Bucket); errors.Is(err, fs.ErrNotExist) {
+		return target{}, withHint(fmt.Errorf("no storage %q on this machine", storage),
+			"%s", knownStorages(p))
+	}
+	return t, nil
+}
+
+func knownStorages(p places) string {
+	entries, err := os.ReadDir(p.buckets)
+	if err != nil || len(entries) == 0 {
+		return "start skyagent watch first, or name the storage by its URL"
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return "there are: " + strings.Join(names, ", ") + "; or name the storage by its URL"
+}
+
+func fileLocation(p places, name string) objstore.Location {
+	return objstore.Location{Scheme: "file", Bucket: filepath.ToSlash(filepath.Join(p.buckets, name))}
+}
+
+func checkName(name string) error {
+	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, `/\`) {
+		return usagef("%q cannot be a storage's name; give one with --name", name)
+	}
+	return nil
+}
+
+// ensureBucket makes the bucket when it is ours to make, and says clearly when
+// it is not there.
+func (t target) ensureBucket(ctx context.Context, store objstore.Store) error {
+	if !t.create {
+		return nil
+	}
+	if err := store.CreateBucket(ctx); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// sourceRoot returns the real path of the directory that a person named.
+func sourceRoot(arg string) (string, error) {
+	abs, err := filepath.Abs(arg)
+	if err != nil {
+		return "", fmt.Errorf("source %s: %w", arg, err)
+	}
+	root, err := filepath.EvalSymlinks(abs) // a link to a directory is resolved once
+	if err != nil {
+		return "", fmt.Errorf("source %s: %w", arg, bare(err))
+	}
+	fi, err := os.Stat(root)
+	if err != nil {
+		return "", fmt.Errorf("source %s: %w", arg, bare(err))
+	}
+	if !fi.IsDir() {
+		return "", withHint(fmt.Errorf("source %s is a file, not a directory", arg), "name the directory that holds it")
+	}
+	return root, nil
+}
+
+// bare drops the operation and the path from an error that names them already.
+func bare(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/syncer"
+)
+
+// A ui is the one place that speaks to people and to programs that read our
+// output. It is safe for many goroutines.
+type ui struct {
+	mu    sync.Mutex // one line at a time
+	out   io.Writer
+	err   io.Writer
+	json  bool
+	quiet bool
+}
+
+func newUI(out, err io.Writer) *ui { return &ui{out: out, err: err} }
+
+// say prints a line for people on standard output; with --json or -q it is silent.
+func (u *ui) say(format string, args ...any) {
+	if u.json || u.quiet {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	fmt.Fprintf(u.out, format+"\n", args...)
+}
+
+// record prints v as one line of JSON when --json was given.
+func (u *ui) record(v any) {
+	if !u.json {
+		return
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // records are plain structs: cannot be
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	fmt.Fprintf(u.out, "%s\n", b)
+}
+
+// warn prints a line about something that was left out, on standard error.
+func (u *ui) warn(format string, args ...any) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	fmt.Fprintf(u.err, "warning: "+format+"\n", args...)
+}
+
+// fail prints an error and, where we can, what to do about it.
+func (u *ui) fail(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	fmt.Fprintf(u.err, "error: %s\n", oneLine(err.Error()))
+	if hint := hintFor(err); hint != "" {
+		fmt.Fprintf(u.err, "hint: %s\n", hint)
+	}
+}
+
+// oneLine joins what errors.Join put on several lines.
+func oneLine(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c == '\n' {
+			b[i] = ' '
+		}
+	}
+	return string(b)
+}
+
+// A usageError is a mistake in the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// A hinted error knows what to do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (e hinted) Unwrap() error { return e.error }
+
+func withHint(err error, format string, args ...any) error {
+	return hinted{err, fmt.Sprintf(format, args...)}
+}
+
+// hintFor returns the next step for a person who sees err; "" when there is none to name.
+func hintFor(err error) string {
+	var (
+		known   hinted
+		usage   usageError
+		held    *syncer.HeldError
+		fenced  *manifest.FencedError
+		guarded *syncer.GuardedError
+		version *manifest.VersionError
+	)
+	switch {
+	case errors.As(err, &known):
+		return known.hint
+	case errors.As(err, &usage):
+		return "see skyagent help, or skyagent COMMAND --help"
+	case errors.As(err, &held):
+		return heldHint(held)
+	case errors.As(err, &fenced):
+		return "another agent writes this source: stop one of the two, then start this one again"
+	case errors.As(err, &guarded):
+		return "bring the files back, or run again with --allow-mass-delete if the deletion is meant"
+	case errors.As(err, &version):
+		return "update skyagent on this machine"
+	case errors.Is(err, syncer.ErrInUse):
+		return "stop the other one first; skyagent status shows it"
+	case errors.Is(err, manifest.ErrNoLog):
+		return "start skyagent watch or skyagent sync for this storage first"
+	case errors.Is(err, manifest.ErrCorrupt):
+		return "run skyagent sync where the source is: it writes a checkpoint that stands in for damaged commits"
+	case errors.Is(err, objstore.ErrNoBucket):
+		return "create the bucket first, or check its name, AWS_ENDPOINT_URL_S3 and AWS_REGION"
+	}
+	return systemHint(err)
+}
+
+func heldHint(held *syncer.HeldError) string {
+	if held.Live {
+		return "stop that watch first, give this one another storage with --name or --to, or wait until its lease ran out and use --takeover"
+	}
+	return "use --takeover to make this directory the storage's source, or give it another storage with --name or --to"
+}
+
+// systemHint knows the errors of disks and stores.
+func systemHint(err error) string {
+	var store *objstore.Error
+	fromStore := errors.As(err, &store)
+	switch {
+	case errors.Is(err, fs.ErrPermission) && fromStore:
+		return fmt.Sprintf("check that your credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID) may read and write %s", store.Bucket.URL())
+	case errors.Is(err, fs.ErrPermission):
+		return "check the owner and the permissions of that path"
+	case errors.Is(err, fs.ErrNotExist) && !fromStore:
+		return "check the path"
+	case errors.Is(err, syscall.ENOSPC):
+		return "free some disk space; it goes on from where it was"
+	case errors.Is(err, syscall.ECONNREFUSED) && fromStore:
+		return "nothing listens there: check AWS_ENDPOINT_URL_S3 and that the server runs"
+	}
+	return ""
+}
+
+// isTerminal reports whether w is a terminal.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	fi, err := f.Stat()
+	return err == nil && fi.Mode()&fs.ModeCharDevice != 0
+}
+
+// bytesOf writes n bytes for people: 1.5 GiB.
+func bytesOf(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, exp := float64(n)/unit, 0
+	for value >= unit && exp < 4 {
+		value /= unit
+		exp++
+	}
+	return fmt.Sprintf("%.1f %ciB", value, "KMGTP"[exp])
+}
+
+// plural returns "1 file" or "2 files".
+func plural[T int | int64 | uint64](n T, noun string) string {
+	if n == 1 {
+		return fmt.Sprintf("%d %s", n, noun)
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// printable quotes a name that would upset a terminal.
+func printable(name string) string {
+	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
+		return quoted
+	}
+	return name
+}

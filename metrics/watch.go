@@ -1,0 +1,42 @@
+package metrics
+
+import "time"
+
+// A Watch takes what a watcher reports.
+type Watch struct{ s *Set }
+
+// Watch returns the part of s that takes what a watcher reports.
+func (s *Set) Watch() Watch { return Watch{s} }
+
+// Event counts one event of the file system.
+func (w Watch) Event(op string) { w.s.watchEvents.WithLabelValues(op).Inc() }
+
+// Overflow counts a loss of events.
+func (w Watch) Overflow() { w.s.watchOverflows.Inc() }
+
+// Rescan counts a walk of the tree that was asked for.
+func (w Watch) Rescan(reason string) { w.s.watchRescans.WithLabelValues(reason).Inc() }
+
+// Dirty sets the number of paths that have not settled.
+func (w Watch) Dirty(n int) { w.s.watchDirty.Set(float64(n)) }
+
+// Settled takes the time that a path took to settle.
+func (w Watch) Settled(d time.Duration) { w.s.watchSettle.Observe(d.Seconds()) }
+
+// Watches sets the number of directories that are watched.
+func (w Watch) Watches(n int) { w.s.watches.Set(float64(n)) }
+
+// A Bus takes what a connection to the bus reports.
+type Bus struct{ s *Set }
+
+// Bus returns the part of s that takes what a connection to the bus reports.
+func (s *Set) Bus() Bus { return Bus{s} }
+
+// Up says whether the bus is connected.
+func (b Bus) Up(up bool) { b.s.busUp.Set(flag(up)) }
+
+// Dropped counts an event that was dropped.
+func (b Bus) Dropped(reason string) { b.s.busDropped.WithLabelValues(reason).Inc() }
+
+// Delivered counts an event that is genuine.
+func (b Bus) Delivered() { b.s.busDelivered.Inc() }

@@ -105,10 +105,14 @@ func (t Timing) judge(e *entry, v verdict, at time.Duration) (out bool, again ti
 	case busy:
 		// Still open, it is not done even when it is handed out: closing it, or
 		// a store through a memory map, gives no event.
-		if e.told {
-			return late, at + t.BusyMax
+		wait := t.BusyMax
+		if !e.told && !late {
+			wait = min(max(t.Busy, (at-e.first)/10), t.BusyMax)
 		}
-		return late, at + min(max(t.Busy, (at-e.first)/10), t.BusyMax)
+		if late {
+			return true, at + wait
+		}
+		return false, min(at+wait, e.first+t.Longest)
 	case unknown:
 		if rest := e.last + quietBySize(v.size); rest > at && !late {
 			return false, rest

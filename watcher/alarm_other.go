@@ -1,0 +1,5 @@
+//go:build !linux
+
+package watcher
+
+func newAlarm() (alarm, error) { return newTicker(), nil }

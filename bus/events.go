@@ -30,6 +30,11 @@ func (c *Conn) Events(ctx context.Context, storage string, v *Verifier) (iter.Se
 	if err := sub.SetPendingLimits(pendingEvents, pendingEvents*MaxEvent); err != nil {
 		return nil, fmt.Errorf("follow %s: %w", storage, err)
 	}
+	if c.Up() { // events announced after we return are not missed
+		flush, cancel := context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+		_ = c.nc.FlushWithContext(flush)
+	}
 	context.AfterFunc(ctx, func() { _ = sub.Unsubscribe() })
 	return eventLoop{sub, storage, v, map[string]*slot{}}.yield(ctx), nil
 }

@@ -14,7 +14,7 @@ import (
 
 func TestEncodeFits(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for i := range 300 {
+	for i := range 60 {
 		e := randomEvent(r)
 		before, _ := json.Marshal(e)
 		b, err := bus.Encode(e)
@@ -64,9 +64,9 @@ func checkTrimmed(t *testing.T, e, got manifest.Event) {
 func randomEvent(r *rand.Rand) manifest.Event {
 	e := event(r.Uint64N(1e6) + 1)
 	e.Changes = nil
-	n := []int{0, 1, 5, 40, 400, 5000}[r.IntN(6)]
+	n := []int{0, 1, 5, 40, 400, 2000}[r.IntN(6)]
 	for i := range n {
-		data := make([]byte, r.IntN([]int{10, 2000, 40000}[r.IntN(3)]))
+		data := make([]byte, r.IntN([]int{10, 2000, 20000}[r.IntN(3)]))
 		e.Changes = append(e.Changes, manifest.Change{Op: manifest.Put, Data: data, File: manifest.File{
 			Path: manifest.Path(fmt.Sprintf("dir/ü<&>%d", i)), Mode: 0o644, Size: int64(len(data))}})
 	}

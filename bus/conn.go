@@ -30,17 +30,22 @@ type Conn struct {
 	changed chan struct{}
 	session uint64
 	lastErr error
-	denials map[string]map[*denial]struct{} // by subject
+	waiters map[string]map[*waiter]struct{} // by subject
 }
 
-// denial is somebody who wants to know when the server forbids a subject.
-type denial struct{ tell func(error) }
+// A waiter wants to know when the server forbids its subject and, when it waits
+// for an answer, that there will be none since the connection is gone. The
+// library tells neither to a request: it would only time out.
+type waiter struct {
+	tell   func(error)
+	answer bool
+}
 
 // Connect returns at once, connected or not: a bus that is away holds nothing
 // up, and the connection is tried for ever. An error means that the options
 // themselves are wrong, a file that cannot be read for instance.
 func Connect(o Options) (*Conn, error) {
-	c := &Conn{log: orDiscard(o.Log), changed: make(chan struct{}), denials: map[string]map[*denial]struct{}{}}
+	c := &Conn{log: orDiscard(o.Log), changed: make(chan struct{}), waiters: map[string]map[*waiter]struct{}{}}
 	opts, err := c.natsOptions(o)
 	if err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
@@ -185,6 +190,13 @@ func (c *Conn) disconnected(_ *nats.Conn, err error) {
 	defer c.mu.Unlock()
 	c.lastErr = err
 	c.announceChange()
+	for _, on := range c.waiters {
+		for w := range on {
+			if w.answer {
+				w.tell(nats.ErrDisconnected)
+			}
+		}
+	}
 }
 
 // announceChange is called with mu held.
@@ -208,9 +220,8 @@ func (c *Conn) note(err error) {
 
 var quotedSubject = regexp.MustCompile(`to "([^"]+)"`)
 
-// asyncError gets what the server says about no request in particular. A denied
-// subject is told to whoever waits for an answer on it: the request itself
-// would only time out.
+// asyncError gets what the server says about no request in particular, and
+// tells the waiters of a denied subject.
 func (c *Conn) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		c.log.Warn("bus error", "err", err)
@@ -223,8 +234,8 @@ func (c *Conn) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for d := range c.denials[m[1]] {
-		d.tell(err)
+	for w := range c.waiters[m[1]] {
+		w.tell(err)
 	}
 }
 
@@ -241,7 +252,7 @@ func (c *Conn) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
 func (c *Conn) asking(ctx context.Context, subject string) (context.Context, func()) {
 	ctx, timeout := context.WithTimeout(ctx, requestTimeout)
 	ctx, cancel := context.WithCancelCause(ctx)
-	forget := c.onDenied(subject, cancel)
+	forget := c.wait(subject, &waiter{tell: cancel, answer: true})
 	return ctx, func() {
 		forget()
 		cancel(nil)
@@ -249,21 +260,19 @@ func (c *Conn) asking(ctx context.Context, subject string) (context.Context, fun
 	}
 }
 
-// onDenied calls tell, which must be quick, whenever the server forbids
-// subject, until forget is called.
-func (c *Conn) onDenied(subject string, tell func(error)) (forget func()) {
-	d := &denial{tell}
+// wait keeps w informed, whose functions must be quick, until forget is called.
+func (c *Conn) wait(subject string, w *waiter) (forget func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.denials[subject] == nil {
-		c.denials[subject] = map[*denial]struct{}{}
+	if c.waiters[subject] == nil {
+		c.waiters[subject] = map[*waiter]struct{}{}
 	}
-	c.denials[subject][d] = struct{}{}
+	c.waiters[subject][w] = struct{}{}
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if delete(c.denials[subject], d); len(c.denials[subject]) == 0 {
-			delete(c.denials, subject)
+		if delete(c.waiters[subject], w); len(c.waiters[subject]) == 0 {
+			delete(c.waiters, subject)
 		}
 	}
 }
@@ -272,9 +281,9 @@ func (c *Conn) onDenied(subject string, tell func(error)) (forget func()) {
 // subscription that the server denies is logged and stays silent: hints are
 // missing then, and nothing else.
 func (c *Conn) subscribe(subject string, got nats.MsgHandler) (end func(), err error) {
-	forget := c.onDenied(subject, func(err error) {
+	forget := c.wait(subject, &waiter{tell: func(err error) {
 		c.log.Warn("bus denies a subscription", "subject", subject, "err", err)
-	})
+	}})
 	sub, err := c.nc.Subscribe(subject, got)
 	if err != nil {
 		forget()
@@ -287,9 +296,10 @@ func (c *Conn) subscribe(subject string, got nats.MsgHandler) (end func(), err e
 	}, nil
 }
 
-// denied returns the server's refusal in place of the cancellation it caused.
+// denied returns what a waiter was told in place of the cancellation it caused.
 func denied(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); err != nil && errors.Is(cause, nats.ErrPermissionViolation) {
+	cause := context.Cause(ctx)
+	if err != nil && (errors.Is(cause, nats.ErrPermissionViolation) || errors.Is(cause, nats.ErrDisconnected)) {
 		return cause
 	}
 	return err

@@ -16,9 +16,10 @@ import (
 // catch-up finds the newest event again.
 const (
 	catchUpEvery  = 30 * time.Second
-	strangers     = 16      // messages that wait for their writer's key
-	pendingEvents = 256     // messages between the connection and verification
-	pendingBytes  = 8 << 20 // of those
+	storedBy      = time.Second // what is live now is stored by then, as a rule
+	strangers     = 16          // messages that wait for their writer's key
+	pendingEvents = 256         // messages between the connection and verification
+	pendingBytes  = 8 << 20     // of those
 )
 
 // A Follower receives the events of one storage, verified, the newest of every
@@ -110,35 +111,36 @@ func (f *Follower) drop(err error) {
 }
 
 // catchUp asks for the newest stored event at the start, on every new
-// connection, and now and then.
+// connection, and now and then. After a connection it asks twice: an event that
+// was live just before we subscribed may be stored only after we asked.
 func (f *Follower) catchUp(ctx context.Context) error {
 	var session uint64
+	due := time.NewTimer(0)
+	defer due.Stop()
 	for {
 		changed := f.conn.Changed()
-		t := time.NewTimer(around(catchUpEvery))
-		if f.conn.Up() {
-			session = f.conn.sessions()
+		if s := f.conn.sessions(); s != session {
+			session = s
 			f.getLast(ctx)
+			due.Reset(around(storedBy))
 		}
-		for waiting := true; waiting; {
-			select {
-			case <-ctx.Done():
-				t.Stop()
-				return ctx.Err()
-			case <-t.C:
-				waiting = false
-			case <-changed:
-				changed = f.conn.Changed()
-				waiting = f.conn.sessions() == session
-			}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		case <-due.C:
+			f.getLast(ctx)
+			due.Reset(around(catchUpEvery))
 		}
-		t.Stop()
 	}
 }
 
 // getLast fetches the newest stored event. The subject is part of the request,
 // so that a server can permit a worker this storage and no other.
 func (f *Follower) getLast(ctx context.Context) {
+	if !f.conn.Up() {
+		return
+	}
 	subject := f.conn.api + "DIRECT.GET." + StreamName + "." + storedSubject(f.storage)
 	n, err := f.conn.request(ctx, nats.NewMsg(subject))
 	if err != nil {

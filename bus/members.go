@@ -127,10 +127,10 @@ func (c *Conn) WaitFor(ctx context.Context, storage string, t Target, n int) (Ba
 		}
 		defer end()
 	}
-	return c.wait(ctx, storage, t, n, heard)
+	return c.gather(ctx, storage, t, n, heard)
 }
 
-func (c *Conn) wait(ctx context.Context, storage string, t Target, n int, heard <-chan *nats.Msg) (Barrier, error) {
+func (c *Conn) gather(ctx context.Context, storage string, t Target, n int, heard <-chan *nats.Msg) (Barrier, error) {
 	members := map[string]Presence{}
 	look := time.NewTimer(0)
 	defer look.Stop()

@@ -68,3 +68,12 @@ func TestKeyRefusesWrongFiles(t *testing.T) {
 		t.Error("a damaged key was taken, or replaced")
 	}
 }
+
+func writeSeed(t *testing.T, seed []byte) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "user.nk")
+	if err := os.WriteFile(name, seed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}

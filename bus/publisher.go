@@ -89,6 +89,7 @@ func (p *Publisher) Flush(ctx context.Context) error {
 
 // Run publishes until ctx ends, for ever with back-off. It returns ctx's error.
 func (p *Publisher) Run(ctx context.Context) error {
+	defer p.conn.wait(liveSubject(p.storage), &waiter{tell: p.warnOnce()})()
 	beacon := time.NewTimer(around(beaconEvery))
 	defer beacon.Stop()
 	for {
@@ -105,6 +106,14 @@ func (p *Publisher) Run(ctx context.Context) error {
 			p.sayAgain()
 			beacon.Reset(around(beaconEvery))
 		}
+	}
+}
+
+// warnOnce returns what is done when the server does not let us announce.
+func (p *Publisher) warnOnce() func(error) {
+	var once sync.Once
+	return func(err error) {
+		once.Do(func() { p.log.Warn("bus denies announcements; workers poll the log", "err", err) })
 	}
 }
 

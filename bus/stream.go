@@ -15,8 +15,9 @@ const schemaKey = "skyagent.schema"
 
 // streamConfig is the stream of events that late workers look into. It has no
 // RePublish: publishers say every event on the live subject themselves, so that
-// a thousand workers need not wait for a disk or for a quorum (measured here:
-// 0.15 ms instead of 0.8 ms with SyncAlways), and need no stream at all.
+// a thousand workers need not wait for a disk or for a quorum, and need no
+// stream at all. Measured over loopback with SyncAlways and 1 KiB: 0.01 ms
+// (p99 0.05 ms) live, 0.32 ms (p99 9.6 ms) republished.
 func streamConfig() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:              StreamName,

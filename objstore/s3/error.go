@@ -56,7 +56,7 @@ func kindOf(code string, status int) error {
 		return objstore.ErrNoBucket
 	case "BucketAlreadyOwnedByYou":
 		return fs.ErrExist
-	case "BucketAlreadyExists", "ExpiredToken", "InvalidToken", "InvalidAccessKeyId": // not all of them 403 everywhere
+	case "BucketAlreadyExists", "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "XAdminUserNotFound": // not all of them 403 everywhere
 		return fs.ErrPermission
 	case "BucketNotEmpty":
 		return objstore.ErrNotEmpty

@@ -30,7 +30,7 @@ func testCopy(t *suite) {
 	rev := t.get("src", "else").Rev
 	_, err = t.store.Copy(t.ctx, "to/dst", "src", rev, objstore.PutOptions{Cond: objstore.Cond{Absent: true}})
 	t.is(err, objstore.ErrPrecondition, "to/dst")
-	_, err = t.store.Copy(t.ctx, "to/dst", "src", rev, objstore.PutOptions{Cond: objstore.Cond{If: src.Rev}})
+	_, err = t.store.Copy(t.ctx, "to/dst", "src", rev, objstore.PutOptions{Cond: objstore.Cond{If: rev}})
 	t.is(err, objstore.ErrPrecondition, "to/dst")
 	if _, err = t.store.Copy(t.ctx, "to/dst", "src", rev, objstore.PutOptions{Cond: objstore.Cond{If: dst.Rev}}); err != nil {
 		t.Fatal(err)

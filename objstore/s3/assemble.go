@@ -1,0 +1,164 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/skyagent/skyagent/objstore"
+)
+
+const (
+	partsAtOnce  = 4
+	abortTimeout = 10 * time.Second
+)
+
+// Assemble implements objstore.Store by a multipart upload. Neighbouring
+// ranges of the base become one copy. An upload that is not completed is
+// aborted; only a crash leaves one, for the bucket's lifecycle rule.
+func (s *Store) Assemble(ctx context.Context, key string, base objstore.Rev, parts []objstore.Part, check func() error, opts objstore.PutOptions) (objstore.Info, error) {
+	info, err := s.assemble(ctx, key, base, parts, check, opts)
+	return info, s.fail(ctx, objstore.OpAssemble, key, err)
+}
+
+func (s *Store) assemble(ctx context.Context, key string, base objstore.Rev, parts []objstore.Part, check func() error, opts objstore.PutOptions) (objstore.Info, error) {
+	if check == nil {
+		check = func() error { return nil }
+	}
+	if err := s.caps.CheckParts(parts, -1); err != nil {
+		return objstore.Info{}, err
+	}
+	size, _ := objstore.PartsSize(parts)
+	if size == 0 { // a multipart upload has a part
+		if err := check(); err != nil {
+			return objstore.Info{}, err
+		}
+		return s.put(ctx, key, bytes.NewReader(nil), 0, opts)
+	}
+	out, err := s.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: s.bucket, Key: s.key(key), Metadata: opts.Meta})
+	if err != nil {
+		return objstore.Info{}, err
+	}
+	u := upload{s, key, out.UploadId, base}
+	etag, err := u.finish(ctx, s.coalesce(parts), check, opts.Cond)
+	if err != nil {
+		u.abort(ctx)
+		return objstore.Info{}, err
+	}
+	return objstore.Info{Key: key, Size: size, Rev: rev(etag), ModTime: time.Now(), Meta: opts.Meta}, nil
+}
+
+// coalesce joins neighbouring copies as far as one part may reach, and leaves
+// parts alone where all must have one size.
+func (s *Store) coalesce(parts []objstore.Part) []objstore.Part {
+	if s.caps.UniformParts {
+		return parts
+	}
+	var out []objstore.Part
+	for _, p := range parts {
+		if n := len(out); n > 0 && p.Body == nil && out[n-1].Body == nil &&
+			out[n-1].Base+out[n-1].Size == p.Base && out[n-1].Size+p.Size <= s.copies {
+			out[n-1].Size += p.Size
+			continue
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// An upload is one multipart upload.
+type upload struct {
+	*Store
+	name string
+	id   *string
+	base objstore.Rev
+}
+
+// finish sends all parts, asks check, and makes the object visible.
+func (u upload) finish(ctx context.Context, parts []objstore.Part, check func() error, cond objstore.Cond) (etag *string, err error) {
+	done := make([]types.CompletedPart, len(parts))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(partsAtOnce)
+	for i, p := range parts {
+		g.Go(func() (err error) {
+			done[i], err = u.part(gctx, int32(i+1), p)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if err := check(); err != nil {
+		return nil, err
+	}
+	out, err := u.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{Bucket: u.bucket, Key: u.key(u.name), UploadId: u.id,
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: done}, IfMatch: match(cond), IfNoneMatch: absent(cond)})
+	if err != nil {
+		return nil, unmatched(err, cond)
+	}
+	return out.ETag, nil
+}
+
+func (u upload) part(ctx context.Context, number int32, p objstore.Part) (types.CompletedPart, error) {
+	var etag *string
+	var err error
+	switch {
+	case p.Body != nil:
+		etag, err = u.send(ctx, number, io.NewSectionReader(p.Body, 0, p.Size), p.Size)
+	case p.Base+p.Size <= u.caps.MinPart:
+		// S3 copies no ranges of objects this small.
+		etag, err = u.carry(ctx, number, p)
+	default:
+		etag, err = u.copyPart(ctx, number, p)
+	}
+	return types.CompletedPart{PartNumber: aws.Int32(number), ETag: aws.String(string(rev(etag)))}, err
+}
+
+func (u upload) send(ctx context.Context, number int32, body io.ReadSeeker, size int64) (*string, error) {
+	src := &source{ReadSeeker: body}
+	out, err := u.client.UploadPart(ctx, &s3.UploadPartInput{Bucket: u.bucket, Key: u.key(u.name), UploadId: u.id,
+		PartNumber: aws.Int32(number), Body: src, ContentLength: aws.Int64(size)}, unsigned)
+	if err != nil {
+		return nil, src.blame(err, size)
+	}
+	return out.ETag, nil
+}
+
+func (u upload) copyPart(ctx context.Context, number int32, p objstore.Part) (*string, error) {
+	pinned := objstore.Cond{If: u.base}
+	out, err := u.client.UploadPartCopy(ctx, &s3.UploadPartCopyInput{Bucket: u.bucket, Key: u.key(u.name), UploadId: u.id,
+		PartNumber: aws.Int32(number), CopySource: u.source(u.name), CopySourceIfMatch: match(pinned), CopySourceRange: byteRange(p.Base, p.Size)})
+	if err != nil {
+		return nil, unmatched(err, pinned)
+	}
+	return out.CopyPartResult.ETag, nil
+}
+
+// carry copies a small range through this machine.
+func (u upload) carry(ctx context.Context, number int32, p objstore.Part) (*string, error) {
+	body, _, err := u.get(ctx, u.name, p.Base, p.Size, objstore.Cond{If: u.base})
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	b := make([]byte, p.Size)
+	if _, err := io.ReadFull(body, b); err != nil {
+		return nil, fmt.Errorf("range %d+%d of the base: %w", p.Base, p.Size, err)
+	}
+	return u.send(ctx, number, bytes.NewReader(b), p.Size)
+}
+
+// abort frees what was sent, also when ctx has ended.
+func (u upload) abort(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
+	defer cancel()
+	// An error has no consequence that the first one has not.
+	u.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: u.bucket, Key: u.key(u.name), UploadId: u.id})
+}

@@ -1,0 +1,137 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// Config says which bucket, and how to reach it. What is empty comes from the
+// environment and the files that the AWS tools read.
+type Config struct {
+	Bucket      string
+	Prefix      string // of all keys, without slashes around it
+	Endpoint    string // URL of the server; empty is Amazon's, or AWS_ENDPOINT_URL_S3
+	Region      string // empty and unset elsewhere, it is us-east-1
+	Profile     string
+	Anonymous   bool                    // sign nothing: public buckets
+	Credentials aws.CredentialsProvider // instead of what would be found
+	Concurrency int                     // connections that are kept open; 0 means 64
+}
+
+const (
+	defaultRegion      = "us-east-1"
+	defaultConcurrency = 64
+	// A server that copies 1 GiB before it answers needs a while.
+	headerTimeout = 2 * time.Minute
+	// Off EC2 the search for credentials ends by waiting for a server that is
+	// not there.
+	credentialsTimeout = 5 * time.Second
+)
+
+// newClient returns a client that asks once and signs no payload.
+func newClient(ctx context.Context, c Config) (*s3.Client, error) {
+	cfg, err := config.LoadDefaultConfig(ctx, c.load()...)
+	if err != nil {
+		return nil, fmt.Errorf("read AWS configuration: %w", err)
+	}
+	if cfg.Region == "" || cfg.Region == "auto" {
+		// "auto" (R2) makes the SDK match regular expressions on every request;
+		// us-east-1 signs the same there.
+		cfg.Region = defaultRegion
+	}
+	if err := c.findCredentials(ctx, cfg.Credentials); err != nil {
+		return nil, err
+	}
+	return s3.NewFromConfig(cfg, c.options), nil
+}
+
+func (c Config) load() []func(*config.LoadOptions) error {
+	opts := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(c.httpClient()),
+		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
+		// The default adds trailers that R2 and others do not understand.
+		config.WithRequestChecksumCalculation(aws.RequestChecksumCalculationWhenRequired),
+		config.WithResponseChecksumValidation(aws.ResponseChecksumValidationWhenRequired),
+	}
+	if c.Region != "" {
+		opts = append(opts, config.WithRegion(c.Region))
+	}
+	if c.Profile != "" {
+		opts = append(opts, config.WithSharedConfigProfile(c.Profile))
+	}
+	switch {
+	case c.Anonymous:
+		opts = append(opts, config.WithCredentialsProvider(aws.AnonymousCredentials{}))
+	case c.Credentials != nil:
+		opts = append(opts, config.WithCredentialsProvider(c.Credentials))
+	}
+	return opts
+}
+
+// httpClient is the SDK's own kind of client: with AWS_CA_BUNDLE set it takes
+// no other.
+func (c Config) httpClient() *awshttp.BuildableClient {
+	n := c.Concurrency
+	if n <= 0 {
+		n = defaultConcurrency
+	}
+	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		// The default keeps 10: with more in flight every other request would
+		// open a connection and close it again.
+		t.MaxIdleConns, t.MaxIdleConnsPerHost = 2*n, n
+		t.IdleConnTimeout = 90 * time.Second
+		t.ResponseHeaderTimeout = headerTimeout
+		t.WriteBufferSize, t.ReadBufferSize = 64<<10, 64<<10
+		t.DisableCompression = true
+		// HTTP/2 would put all requests on one connection.
+		t.ForceAttemptHTTP2 = false
+		t.Protocols = new(http.Protocols)
+		t.Protocols.SetHTTP1(true)
+	})
+}
+
+func (c Config) options(o *s3.Options) {
+	if c.Endpoint != "" {
+		o.BaseEndpoint = aws.String(c.Endpoint)
+	}
+	// BUCKET.localhost is no host; a dotted bucket fits no certificate.
+	o.UsePathStyle = o.BaseEndpoint != nil && !isAmazon(*o.BaseEndpoint) || strings.Contains(c.Bucket, ".")
+	o.DisableLogOutputChecksumValidationSkipped = true
+}
+
+func isAmazon(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return false
+	}
+	host := u.Hostname()
+	return strings.HasSuffix(host, ".amazonaws.com") || strings.HasSuffix(host, ".amazonaws.com.cn")
+}
+
+// findCredentials makes missing ones an error at once, with words for it.
+func (c Config) findCredentials(ctx context.Context, p aws.CredentialsProvider) error {
+	if c.Anonymous {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
+	defer cancel()
+	var err error = errors.New("none configured")
+	if p != nil {
+		_, err = p.Retrieve(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("AWS credentials: %w: %w", fs.ErrPermission, err)
+	}
+	return nil
+}

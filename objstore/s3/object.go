@@ -1,0 +1,225 @@
+package s3
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/encoding/httpbinding"
+
+	"github.com/skyagent/skyagent/objstore"
+)
+
+// The requests for single objects stand in this file alone: they are the ones
+// that a cheaper client than the SDK's could send.
+
+// unsigned spares the pass over the body that the SDK makes to sign it over
+// plain HTTP; over TLS it makes none.
+var unsigned = s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)
+
+// Head implements objstore.Store.
+func (s *Store) Head(ctx context.Context, key string) (objstore.Info, error) {
+	info, err := s.head(ctx, key, objstore.Cond{})
+	return info, s.fail(ctx, objstore.OpHead, key, err)
+}
+
+func (s *Store) head(ctx context.Context, key string, cond objstore.Cond) (objstore.Info, error) {
+	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: s.bucket, Key: s.key(key), IfMatch: match(cond)})
+	if err != nil {
+		return objstore.Info{}, unmatched(err, cond)
+	}
+	return objstore.Info{Key: key, Size: aws.ToInt64(out.ContentLength), Rev: rev(out.ETag),
+		ModTime: aws.ToTime(out.LastModified), Meta: metadata(out.Metadata)}, nil
+}
+
+// Get implements objstore.Store.
+func (s *Store) Get(ctx context.Context, key string, off, n int64, cond objstore.Cond) (io.ReadCloser, objstore.Info, error) {
+	body, info, err := s.get(ctx, key, off, n, cond)
+	return body, info, s.fail(ctx, objstore.OpGet, key, err)
+}
+
+func (s *Store) get(ctx context.Context, key string, off, n int64, cond objstore.Cond) (io.ReadCloser, objstore.Info, error) {
+	if n == 0 {
+		return s.nothing(ctx, key, cond) // HTTP has no empty range
+	}
+	out, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: s.bucket, Key: s.key(key),
+		Range: byteRange(off, n), IfMatch: match(cond)})
+	if status(err) == http.StatusRequestedRangeNotSatisfiable {
+		return s.nothing(ctx, key, cond)
+	}
+	if err != nil {
+		return nil, objstore.Info{}, unmatched(err, cond)
+	}
+	info := objstore.Info{Key: key, Size: aws.ToInt64(out.ContentLength), Rev: rev(out.ETag),
+		ModTime: aws.ToTime(out.LastModified), Meta: metadata(out.Metadata)}
+	if _, total, ok := strings.Cut(aws.ToString(out.ContentRange), "/"); ok {
+		if info.Size, err = strconv.ParseInt(total, 10, 64); err != nil {
+			out.Body.Close()
+			return nil, objstore.Info{}, fmt.Errorf("content range %q: %w", *out.ContentRange, err)
+		}
+	}
+	return out.Body, info, nil
+}
+
+// nothing answers a Get of no bytes.
+func (s *Store) nothing(ctx context.Context, key string, cond objstore.Cond) (io.ReadCloser, objstore.Info, error) {
+	info, err := s.head(ctx, key, cond)
+	if err != nil {
+		return nil, info, err
+	}
+	return http.NoBody, info, nil
+}
+
+func byteRange(off, n int64) *string {
+	switch {
+	case off == 0 && n < 0:
+		return nil
+	case n < 0 || n > math.MaxInt64-off:
+		return aws.String(fmt.Sprintf("bytes=%d-", off))
+	}
+	return aws.String(fmt.Sprintf("bytes=%d-%d", off, off+n-1))
+}
+
+// Put implements objstore.Store.
+func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker, size int64, opts objstore.PutOptions) (objstore.Info, error) {
+	info, err := s.put(ctx, key, body, size, opts)
+	return info, s.fail(ctx, objstore.OpPut, key, err)
+}
+
+func (s *Store) put(ctx context.Context, key string, body io.ReadSeeker, size int64, opts objstore.PutOptions) (objstore.Info, error) {
+	if size > s.caps.MaxPart {
+		return objstore.Info{}, fmt.Errorf("%d bytes are more than one request takes: %w", size, fs.ErrInvalid)
+	}
+	if _, err := body.Seek(0, io.SeekStart); err != nil {
+		return objstore.Info{}, err
+	}
+	src := &source{ReadSeeker: body}
+	out, err := s.client.PutObject(ctx, &s3.PutObjectInput{Bucket: s.bucket, Key: s.key(key), Body: src,
+		ContentLength: aws.Int64(size), Metadata: opts.Meta, IfMatch: match(opts.Cond), IfNoneMatch: absent(opts.Cond)}, unsigned)
+	if err != nil {
+		return objstore.Info{}, unmatched(src.blame(err, size), opts.Cond)
+	}
+	return objstore.Info{Key: key, Size: size, Rev: rev(out.ETag), ModTime: time.Now(), Meta: opts.Meta}, nil
+}
+
+// A source is a body that remembers whether it was to blame: what our own disk
+// did wrong is no reason to ask the server again.
+type source struct {
+	io.ReadSeeker
+	read   atomic.Int64
+	failed atomic.Pointer[error] // the transport reads on a goroutine of its own
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.ReadSeeker.Read(p)
+	s.read.Add(int64(n))
+	if err != nil {
+		s.failed.Store(&err)
+	}
+	return n, err
+}
+
+func (s *source) Seek(off int64, whence int) (int64, error) {
+	n, err := s.ReadSeeker.Seek(off, whence)
+	s.read.Store(n)
+	return n, err
+}
+
+// blame returns the source's own error instead of what the transport made of it.
+func (s *source) blame(err error, size int64) error {
+	failed := s.failed.Load()
+	switch {
+	case failed == nil || status(err) != 0:
+		return err
+	case *failed != io.EOF:
+		return fmt.Errorf("read body: %w: %w", fs.ErrInvalid, *failed)
+	case s.read.Load() < size:
+		return fmt.Errorf("body ends before byte %d: %w: %w", size, fs.ErrInvalid, io.ErrUnexpectedEOF)
+	}
+	return err
+}
+
+// Copy implements objstore.Store. Where the server ignores the condition on
+// the destination it is looked at here, and a writer between may be lost.
+func (s *Store) Copy(ctx context.Context, dst, src string, from objstore.Rev, opts objstore.PutOptions) (objstore.Info, error) {
+	info, err := s.copy(ctx, dst, src, from, opts)
+	return info, s.fail(ctx, objstore.OpCopy, dst, err)
+}
+
+func (s *Store) copy(ctx context.Context, dst, src string, from objstore.Rev, opts objstore.PutOptions) (objstore.Info, error) {
+	have, err := s.head(ctx, src, objstore.Cond{If: from})
+	if err != nil {
+		return objstore.Info{}, err
+	}
+	in := &s3.CopyObjectInput{Bucket: s.bucket, Key: s.key(dst), CopySource: s.source(src), CopySourceIfMatch: match(objstore.Cond{If: have.Rev}),
+		Metadata: opts.Meta, MetadataDirective: "REPLACE"}
+	if s.caps.CondCopy {
+		in.IfMatch, in.IfNoneMatch = match(opts.Cond), absent(opts.Cond)
+	} else if err := s.look(ctx, dst, opts.Cond); err != nil {
+		return objstore.Info{}, err
+	}
+	out, err := s.client.CopyObject(ctx, in)
+	if err != nil {
+		return objstore.Info{}, unmatched(err, objstore.Cond{If: have.Rev})
+	}
+	return objstore.Info{Key: dst, Size: have.Size, Rev: rev(out.CopyObjectResult.ETag),
+		ModTime: aws.ToTime(out.CopyObjectResult.LastModified), Meta: opts.Meta}, nil
+}
+
+// look reports whether cond holds now.
+func (s *Store) look(ctx context.Context, key string, cond objstore.Cond) error {
+	if cond == (objstore.Cond{}) {
+		return nil
+	}
+	_, err := s.head(ctx, key, cond)
+	switch {
+	case cond.Absent && err == nil:
+		return objstore.ErrPrecondition
+	case cond.Absent && status(err) == http.StatusNotFound:
+		return nil
+	}
+	return err
+}
+
+// source names an object of this Store in a copy's header.
+func (s *Store) source(key string) *string {
+	return aws.String(httpbinding.EscapePath(*s.bucket+"/"+*s.key(key), false))
+}
+
+// rev returns the revision for an ETag. Without quotes it is good for all
+// servers, also within the XML of a multipart upload.
+func rev(etag *string) objstore.Rev {
+	return objstore.Rev(strings.Trim(aws.ToString(etag), `"`))
+}
+
+func match(c objstore.Cond) *string {
+	if c.If == "" {
+		return nil
+	}
+	return aws.String(`"` + string(c.If) + `"`)
+}
+
+func absent(c objstore.Cond) *string {
+	if !c.Absent {
+		return nil
+	}
+	return aws.String("*")
+}
+
+// metadata is never nil, which would mean that it was not asked for.
+func metadata(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}

@@ -151,6 +151,7 @@ func (s *Source) step(ctx context.Context) error {
 			return err
 		}
 		s.ready = true
+		s.publish() // whoever is told may ask
 		if s.opt.Ready != nil {
 			s.opt.Ready()
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"time"
 
 	"github.com/skyagent/skyagent/bus"
 )
@@ -45,6 +46,7 @@ func (r *recordFile) write(now agentRecord) {
 		return
 	}
 	r.last = now
+	now.Seen = time.Now().UTC()
 	if err := writeRecord(r.path, now); err != nil {
 		r.log.Debug("record not written", "err", err)
 	}

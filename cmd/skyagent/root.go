@@ -44,12 +44,13 @@ type program struct {
 
 // commonFlags are the flags that several commands have.
 type commonFlags struct {
-	json    bool
-	quiet   bool
-	verbose bool
-	nats    string
-	metrics string
-	source  string
+	json      bool
+	quiet     bool
+	verbose   bool
+	anonymous bool
+	nats      string
+	metrics   string
+	source    string
 }
 
 // run is main without the process: it returns the exit code.
@@ -98,6 +99,7 @@ func (p *program) command() *cobra.Command {
 	flags.StringVar(&p.flags.source, "source", "main", "id of the source within its storage")
 	flags.StringVar(&p.flags.nats, "nats", "", "`URL[,URL]` of the bus (default: embedded, or the one on this machine)")
 	flags.StringVar(&p.flags.metrics, "metrics", "127.0.0.1:9464", "`ADDR` for Prometheus and health; off to disable; a taken port moves on to the next")
+	flags.BoolVar(&p.flags.anonymous, "anonymous", false, "send no credentials, for public buckets")
 	root.AddCommand(p.watchCommand(), p.syncCommand(), p.copyCommand(), p.statusCommand(),
 		p.eventsCommand(), p.debugCommand(), p.versionCommand())
 	for _, c := range root.Commands() {

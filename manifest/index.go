@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/tidwall/btree"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -48,8 +47,8 @@ type Index struct {
 	file  *os.File
 	pos   Position
 	files *Manifest
-	stats btree.Map[Path, Stat]
 	size  int64 // bytes of the journal that are whole frames
+	begun bool  // the journal says that this boot writes to it
 	live  int   // entries in files
 	dead  int   // records in the journal that later ones replaced
 }
@@ -90,24 +89,20 @@ func (x *Index) Files() *Manifest { return x.files }
 
 // Stat returns what the file system showed for p; zero when it is not known.
 func (x *Index) Stat(p Path) Stat {
-	stat, _ := x.stats.Get(p)
-	return stat
+	r, _ := x.files.files.Get(p)
+	return r.stat
 }
 
 // Snapshot returns what the index holds now, in O(1), for readers that run
 // beside the owner. It cannot be updated.
 func (x *Index) Snapshot() *Index {
-	return &Index{pos: x.pos, files: x.files.Clone(), stats: *x.stats.Copy()}
+	return &Index{pos: x.pos, files: x.files.Clone()}
 }
 
 // Entries yields every entry in the order of the paths.
 func (x *Index) Entries() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
-		for f := range x.files.All() {
-			if !yield(Entry{f, x.Stat(f.Path)}) {
-				return
-			}
-		}
+		x.files.files.Scan(func(_ Path, r record) bool { return yield(Entry{r.File, r.stat}) })
 	}
 }
 
@@ -135,6 +130,12 @@ func (x *Index) Update(pos Position, entries []Entry, gone []Path) error {
 // append writes one frame. What a full disk let through of it is taken back,
 // so that later frames follow a whole one.
 func (x *Index) append(payload []byte) error {
+	if !x.begun {
+		x.begun = true // a session that only reads leaves no mark
+		if err := x.append(appendString(nil, frameBoot, bootID())); err != nil {
+			return err
+		}
+	}
 	if _, err := x.file.Seek(x.size, io.SeekStart); err != nil {
 		return err
 	}
@@ -148,21 +149,13 @@ func (x *Index) append(payload []byte) error {
 // take changes what is in memory.
 func (x *Index) take(entries []Entry, gone []Path) {
 	for _, e := range entries {
-		if _, ok := x.files.Get(e.Path); ok {
+		e.Stat.Dev = 0
+		if x.files.put(record{e.File, e.Stat}) {
 			x.dead++
-		}
-		x.files.Put(e.File)
-		stat := e.Stat
-		stat.Dev = 0
-		if stat == (Stat{}) {
-			x.stats.Delete(e.Path)
-		} else {
-			x.stats.Set(e.Path, stat)
 		}
 	}
 	for _, p := range gone {
 		x.files.Delete(p)
-		x.stats.Delete(p)
 		x.dead += 2
 	}
 	x.live = x.files.Len()
@@ -170,13 +163,16 @@ func (x *Index) take(entries []Entry, gone []Path) {
 
 // Reset forgets everything, on disk too.
 func (x *Index) Reset() error {
-	x.pos, x.files, x.stats = Position{}, New(), btree.Map[Path, Stat]{}
+	x.pos, x.files = Position{}, New()
 	x.live, x.dead = 0, 0
 	return x.rewrite()
 }
 
 // Close makes the index durable and marks it as closed.
 func (x *Index) Close() error {
+	if !x.begun {
+		return x.file.Close()
+	}
 	err := x.append(appendString(nil, frameBoot, closedBoot))
 	return errors.Join(err, x.file.Sync(), x.file.Close())
 }
@@ -218,9 +214,18 @@ func (x *Index) load() error {
 		good += n
 	}
 	if boot != closedBoot && boot != bootID() {
-		x.stats = btree.Map[Path, Stat]{}
+		x.distrust()
 	}
 	return x.reopen(int64(good))
+}
+
+// distrust forgets every Stat: what is on the disk must be read again.
+func (x *Index) distrust() {
+	all := New()
+	for f := range x.files.All() {
+		all.Put(f)
+	}
+	x.files = all
 }
 
 // reopen goes on after the good bytes of the journal, in this boot.
@@ -228,11 +233,8 @@ func (x *Index) reopen(good int64) error {
 	if x.dead > compactFloor && x.dead > x.live {
 		return x.rewrite()
 	}
-	if err := x.file.Truncate(good); err != nil {
-		return err
-	}
 	x.size = good
-	return x.append(appendString(nil, frameBoot, bootID()))
+	return x.file.Truncate(good)
 }
 
 func (x *Index) replay(payload []byte, boot *string) error {
@@ -278,7 +280,7 @@ func (x *Index) rewrite() error {
 		return err
 	}
 	x.file.Close()
-	x.file, x.dead = tmp, 0
+	x.file, x.dead, x.begun = tmp, 0, true
 	x.size, err = tmp.Seek(0, io.SeekCurrent)
 	return err
 }

@@ -10,7 +10,7 @@ import (
 // bytewise order of their paths. Every step costs O(log n). It may be read by
 // many goroutines while nobody writes.
 type Manifest struct {
-	files btree.Map[Path, File]
+	files btree.Map[Path, record]
 	// byHash names one path for every content, so that a renamed or copied
 	// file is found again. A content whose named path went may be missing here
 	// although another path has it: that costs a transfer, never a mistake.
@@ -19,11 +19,21 @@ type Manifest struct {
 	bytes  int64 // their sizes
 }
 
+// A record is a file, and for an Index what proves it unchanged: one look-up
+// finds both.
+type record struct {
+	File
+	stat Stat // Dev is 0
+}
+
 // New returns an empty manifest.
 func New() *Manifest { return &Manifest{byHash: make(map[Hash]Path)} }
 
 // Get returns the file at p.
-func (m *Manifest) Get(p Path) (File, bool) { return m.files.Get(p) }
+func (m *Manifest) Get(p Path) (File, bool) {
+	r, ok := m.files.Get(p)
+	return r.File, ok
+}
 
 // Find returns a file whose content has the hash h.
 func (m *Manifest) Find(h Hash) (File, bool) {
@@ -31,7 +41,7 @@ func (m *Manifest) Find(h Hash) (File, bool) {
 	if !ok {
 		return File{}, false
 	}
-	return m.files.Get(p)
+	return m.Get(p)
 }
 
 // Len returns the number of entries, directories included.
@@ -44,22 +54,27 @@ func (m *Manifest) Count() int { return m.count }
 func (m *Manifest) Bytes() int64 { return m.bytes }
 
 // Put adds f, or replaces what stands at its path.
-func (m *Manifest) Put(f File) {
-	old, replaced := m.files.Set(f.Path, f)
+func (m *Manifest) Put(f File) { m.put(record{File: f}) }
+
+// put is Put for a record; replaced says whether one stood there. In the order
+// of the paths it costs O(1).
+func (m *Manifest) put(r record) (replaced bool) {
+	old, replaced := m.files.Load(r.Path, r)
 	if replaced {
-		m.uncount(old)
+		m.uncount(old.File)
 	}
-	if !f.IsDir() {
+	if !r.IsDir() {
 		m.count++
-		m.bytes += f.Size
-		m.byHash[f.Hash] = f.Path
+		m.bytes += r.Size
+		m.byHash[r.Hash] = r.Path
 	}
+	return replaced
 }
 
 // Delete removes the entry at p, and nothing below it.
 func (m *Manifest) Delete(p Path) {
 	if old, ok := m.files.Delete(p); ok {
-		m.uncount(old)
+		m.uncount(old.File)
 	}
 }
 
@@ -88,7 +103,7 @@ func (m *Manifest) Apply(changes []Change) {
 // All yields every entry in the order of the paths.
 func (m *Manifest) All() iter.Seq[File] {
 	return func(yield func(File) bool) {
-		m.files.Scan(func(_ Path, f File) bool { return yield(f) })
+		m.files.Scan(func(_ Path, r record) bool { return yield(r.File) })
 	}
 }
 
@@ -98,8 +113,8 @@ func (m *Manifest) Below(dir Path) iter.Seq[File] {
 		return m.All()
 	}
 	return func(yield func(File) bool) {
-		m.files.Ascend(dir+"/", func(p Path, f File) bool {
-			return p.Within(dir) && yield(f)
+		m.files.Ascend(dir+"/", func(p Path, r record) bool {
+			return p.Within(dir) && yield(r.File)
 		})
 	}
 }

@@ -170,26 +170,25 @@ type visit struct {
 // read lists directory dir and looks at each of its entries once.
 func (w *walk) read(dir Path) (visit, error) {
 	var v visit
-	disk := filepath.Join(w.root, filepath.FromSlash(string(dir)))
-	d, err := os.Open(disk)
+	d, err := os.Open(filepath.Join(w.root, filepath.FromSlash(string(dir))))
 	if err != nil {
 		return v, err
 	}
 	defer d.Close()
 	names, err := d.ReadDir(-1)
 	for _, entry := range names {
-		w.look(&v, dir, entry)
+		w.look(&v, dir, d, entry)
 	}
 	return v, err
 }
 
-func (w *walk) look(v *visit, dir Path, entry fs.DirEntry) {
+func (w *walk) look(v *visit, dir Path, d *os.File, entry fs.DirEntry) {
 	p, why := Classify(dir, entry.Name(), entry.Type())
 	if why != "" {
 		v.skipped = append(v.skipped, Skipped{Name: string(dir.Join(entry.Name())), Why: why})
 		return
 	}
-	fi, err := entry.Info()
+	stat, err := statAt(d, entry)
 	if errors.Is(err, fs.ErrNotExist) {
 		return // went since the directory was read
 	}
@@ -198,25 +197,25 @@ func (w *walk) look(v *visit, dir Path, entry fs.DirEntry) {
 		return
 	}
 	v.seen++
-	stat := StatOf(fi)
 	if stat.Mode.IsDir() {
 		v.dirs = append(v.dirs, p)
 	}
-	old, ok := w.index.files.Get(p)
+	old, ok := w.index.files.files.Get(p)
 	if ok {
 		v.known = append(v.known, old.Path)
 		p = old.Path // one string for both
 	}
-	if !ok || !w.unchanged(old, stat) {
+	if !ok || !old.unchanged(stat) {
 		v.changed = append(v.changed, Difference{p, stat})
 	}
 }
 
-func (w *walk) unchanged(old File, stat Stat) bool {
-	if old.IsDir() || stat.Mode.IsDir() {
-		return old.Mode == DirMode(stat.Mode)
+// unchanged reports whether what stat shows needs no second look.
+func (r record) unchanged(stat Stat) bool {
+	if r.IsDir() || stat.Mode.IsDir() {
+		return r.Mode == DirMode(stat.Mode)
 	}
-	return w.index.Stat(old.Path).Unchanged(stat) && old.Mode == stat.Mode.Perm()
+	return r.stat.Unchanged(stat) && r.Mode == stat.Mode.Perm()
 }
 
 // DirMode returns the mode that a manifest has for a directory that the file

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"io/fs"
+	"os"
 	"syscall"
 )
 
@@ -14,4 +15,13 @@ func StatOf(fi fs.FileInfo) Stat {
 		s.CTime = sys.Ctimespec.Nano()
 	}
 	return s
+}
+
+// statAt looks at an entry of the open directory d.
+func statAt(_ *os.File, entry fs.DirEntry) (Stat, error) {
+	fi, err := entry.Info()
+	if err != nil {
+		return Stat{}, err
+	}
+	return StatOf(fi), nil
 }

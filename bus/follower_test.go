@@ -142,10 +142,13 @@ func TestReplayedEpochHidesNothing(t *testing.T) {
 	dir, at := local(t)
 	key := newKey(t)
 	f := follow(t, connectUp(t, bus.Options{AddressDir: dir}), newKeys(key))
+	p := publish(t, connectUp(t, bus.Options{AddressDir: dir}), key)
+	p.Announce(event(1))
+	wantNext(t, f, 1) // it listens
 	nc := raw(t, at)
 	old := event(900)
 	old.Epoch = "e0"
-	for g := uint64(1); g <= 5; g++ {
+	for g := uint64(2); g <= 5; g++ {
 		send(t, nc, signed(t, key, old, live))
 		send(t, nc, signed(t, key, event(g), live))
 	}

@@ -94,29 +94,36 @@ func (c *Conn) natsOptions(o Options) (*nats.Options, error) {
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.note(err) }),
 		nats.ErrorHandler(c.asyncError),
 	}
-	if o.InboxPrefix != "" {
-		set = append(set, nats.CustomInboxPrefix(o.InboxPrefix))
+	way, err := o.way(d)
+	if err != nil {
+		return nil, err
 	}
-	if len(o.URLs) == 0 {
-		if o.AddressDir == "" {
-			return nil, errors.New("neither a NATS URL nor the directory of a local bus is given")
-		}
-		d.dir = o.AddressDir
+	if d.dir != "" {
 		opts.Servers = []string{"nats://127.0.0.1"} // a name for the pool; never dialled
-		set = append(set, nats.TokenHandler(d.lastToken), nats.IgnoreDiscoveredServers())
-	} else {
-		creds, err := o.credentials()
-		if err != nil {
-			return nil, err
-		}
-		set = append(set, creds...)
 	}
+	set = append(set, way...)
 	for _, option := range set {
 		if err := option(&opts); err != nil {
 			return nil, err
 		}
 	}
 	return &opts, nil
+}
+
+// way returns the options of how the server is found and lets us in.
+func (o Options) way(d *dialer) (set []nats.Option, err error) {
+	if o.InboxPrefix != "" {
+		set = append(set, nats.CustomInboxPrefix(o.InboxPrefix))
+	}
+	if len(o.URLs) > 0 {
+		creds, err := o.credentials()
+		return append(set, creds...), err
+	}
+	if o.AddressDir == "" {
+		return nil, errors.New("neither a NATS URL nor the directory of a local bus is given")
+	}
+	d.dir = o.AddressDir
+	return append(set, nats.TokenHandler(d.lastToken), nats.IgnoreDiscoveredServers()), nil
 }
 
 // Close ends the connection; what was published before is sent first as far as

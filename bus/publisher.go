@@ -38,7 +38,7 @@ type Publisher struct {
 	// The rest belongs to Run.
 	last       message // the newest event that was published
 	lastID     string
-	beacon     message // last, without its changes
+	beacon     *manifest.Event // the same, without its changes
 	unstored   time.Time
 	session    uint64 // of the connection that last was published on
 	knownStore bool   // the stream was looked at
@@ -120,8 +120,11 @@ func (p *Publisher) warnOnce() func(error) {
 // sayAgain tells workers that missed the newest event, and whose server keeps
 // none, that there was one.
 func (p *Publisher) sayAgain() {
-	if p.beacon.body != nil && p.conn.Up() {
-		_ = p.conn.nc.PublishMsg(p.beacon.on(liveSubject(p.storage)))
+	if p.beacon == nil || !p.conn.Up() {
+		return
+	}
+	if m, err := sign(p.key, *p.beacon); err == nil {
+		_ = p.conn.nc.PublishMsg(m.on(liveSubject(p.storage)))
 	}
 }
 
@@ -164,12 +167,9 @@ func (p *Publisher) publishNext(ctx context.Context, e *manifest.Event) error {
 	if err := p.send(ctx, m, id); err != nil {
 		return err
 	}
-	p.last, p.lastID = m, id
 	bare := *e
 	bare.Changes = nil
-	if p.beacon, err = sign(p.key, bare); err != nil {
-		p.beacon = m
-	}
+	p.last, p.lastID, p.beacon = m, id, &bare
 	p.done(e)
 	return nil
 }

@@ -237,52 +237,55 @@ func decodeChange(msg []byte) (Change, error) {
 	err := eachField(msg, func(f field) error {
 		if f.num == changeOp {
 			c.Op = Op(f.uint)
+			return nil
 		}
-		return nil
+		return c.File.take(f)
 	})
-	if err != nil {
-		return c, err
+	if err == nil {
+		err = c.validate()
 	}
-	if c.Op != Put && c.Op != Delete {
-		return c, fmt.Errorf("%w: unknown operation %d", ErrCorrupt, c.Op)
+	if err == nil && c.Op != Put && c.Op != Delete {
+		err = fmt.Errorf("%w: unknown operation %d", ErrCorrupt, c.Op)
 	}
-	c.File, err = decodeFile(msg)
 	return c, err
 }
 
 func decodeFile(msg []byte) (File, error) {
 	var file File
-	err := eachField(msg, func(f field) (err error) {
-		switch f.num {
-		case filePath:
-			file.Path, err = ParsePath(string(f.bytes))
-		case fileMode:
-			file.Mode = fs.FileMode(f.uint) & fs.ModePerm
-			if f.uint&posixDir != 0 {
-				file.Mode |= fs.ModeDir
-			}
-		case fileSize:
-			file.Size = int64(f.uint)
-		case fileMTime:
-			file.MTime = f.int()
-		case fileHash:
-			file.Hash, err = f.hash()
-		case fileRev:
-			file.Rev = string(f.bytes)
-		case filePartSize:
-			file.PartSize = int64(f.uint)
-		case fileParts:
-			file.Parts, err = f.hashes()
-		}
-		if err != nil {
-			return fmt.Errorf("%w: %v", ErrCorrupt, err)
-		}
-		return nil
-	})
+	err := eachField(msg, file.take)
 	if err == nil {
 		err = file.validate()
 	}
 	return file, err
+}
+
+// take sets what the field says of a file.
+func (f *File) take(v field) (err error) {
+	switch v.num {
+	case filePath:
+		f.Path, err = ParsePath(string(v.bytes))
+	case fileMode:
+		f.Mode = fs.FileMode(v.uint) & fs.ModePerm
+		if v.uint&posixDir != 0 {
+			f.Mode |= fs.ModeDir
+		}
+	case fileSize:
+		f.Size = int64(v.uint)
+	case fileMTime:
+		f.MTime = v.int()
+	case fileHash:
+		f.Hash, err = v.hash()
+	case fileRev:
+		f.Rev = string(v.bytes)
+	case filePartSize:
+		f.PartSize = int64(v.uint)
+	case fileParts:
+		f.Parts, err = v.hashes()
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %v", ErrCorrupt, err)
+	}
+	return nil
 }
 
 // validate checks what readers rely on when they compute with sizes.

@@ -49,15 +49,14 @@ type Index struct {
 	files *Manifest
 	size  int64 // bytes of the journal that are whole frames
 	begun bool  // the journal says that this boot writes to it
-	live  int   // entries in files
-	dead  int   // records in the journal that later ones replaced
+	loose int   // records in the journal since it was last written as a whole, in order
 }
 
 const (
 	indexMagic    = magic + "I\x01"
 	frameHeader   = 8       // length and CRC-32C of the payload, little endian
 	maxFrame      = 1 << 30 // bytes
-	compactFloor  = 4096    // dead records below which compaction is not worth it
+	compactFloor  = 1024    // loose records below which compaction is not worth it
 	snapshotFrame = 4096    // entries a frame when the whole index is written
 )
 
@@ -121,7 +120,7 @@ func (x *Index) Update(pos Position, entries []Entry, gone []Path) error {
 	if err := x.append(payload); err != nil {
 		return fmt.Errorf("index %s: %w", x.path, err)
 	}
-	if x.dead > compactFloor && x.dead > 2*x.live {
+	if x.loose > max(compactFloor, 2*x.files.Len()) {
 		return x.rewrite()
 	}
 	return nil
@@ -149,22 +148,22 @@ func (x *Index) append(payload []byte) error {
 // take changes what is in memory.
 func (x *Index) take(entries []Entry, gone []Path) {
 	for _, e := range entries {
-		e.Stat.Dev = 0
-		if x.files.put(record{e.File, e.Stat}) {
-			x.dead++
-		}
+		x.put(e)
 	}
 	for _, p := range gone {
 		x.files.Delete(p)
-		x.dead += 2
 	}
-	x.live = x.files.Len()
+	x.loose += len(entries) + len(gone)
+}
+
+func (x *Index) put(e Entry) {
+	e.Stat.Dev = 0
+	x.files.put(record{e.File, e.Stat})
 }
 
 // Reset forgets everything, on disk too.
 func (x *Index) Reset() error {
 	x.pos, x.files = Position{}, New()
-	x.live, x.dead = 0, 0
 	return x.rewrite()
 }
 
@@ -172,6 +171,12 @@ func (x *Index) Reset() error {
 func (x *Index) Close() error {
 	if !x.begun {
 		return x.file.Close()
+	}
+	if x.loose > max(compactFloor, x.files.Len()/2) {
+		// The next start reads it faster in order, and has paid for it by now.
+		if err := x.rewrite(); err != nil {
+			return errors.Join(err, x.file.Close())
+		}
 	}
 	err := x.append(appendString(nil, frameBoot, closedBoot))
 	return errors.Join(err, x.file.Sync(), x.file.Close())
@@ -182,7 +187,8 @@ const (
 	framePosition protowire.Number = iota + 1
 	frameEntry
 	frameGone
-	frameBoot // the boot during which frames follow; closedBoot after a clean close
+	frameBoot  // the boot during which frames follow; closedBoot after a clean close
+	frameWhole // 1: what was written up to here is the whole index, in order
 )
 
 const closedBoot = "closed"
@@ -230,35 +236,31 @@ func (x *Index) distrust() {
 
 // reopen goes on after the good bytes of the journal, in this boot.
 func (x *Index) reopen(good int64) error {
-	if x.dead > compactFloor && x.dead > x.live {
-		return x.rewrite()
-	}
 	x.size = good
 	return x.file.Truncate(good)
 }
 
+// replay takes one frame. An error leaves the index half changed, and unused.
 func (x *Index) replay(payload []byte, boot *string) error {
-	var (
-		entries []Entry
-		gone    []Path
-	)
-	err := eachField(payload, func(f field) (err error) {
+	return eachField(payload, func(f field) (err error) {
 		switch f.num {
 		case framePosition:
 			x.pos, err = decodePosition(f.bytes)
 		case frameEntry:
 			var e Entry
 			e, err = decodeEntry(f.bytes)
-			entries = append(entries, e)
+			x.put(e)
+			x.loose++
 		case frameGone:
-			gone = append(gone, Path(f.bytes))
+			x.files.Delete(Path(f.bytes))
+			x.loose++
 		case frameBoot:
 			*boot = string(f.bytes)
+		case frameWhole:
+			x.loose = 0
 		}
 		return err
 	})
-	x.take(entries, gone)
-	return err
 }
 
 // rewrite replaces the journal by one that holds only what is live.
@@ -280,7 +282,7 @@ func (x *Index) rewrite() error {
 		return err
 	}
 	x.file.Close()
-	x.file, x.dead, x.begun = tmp, 0, true
+	x.file, x.loose, x.begun = tmp, 0, true
 	x.size, err = tmp.Seek(0, io.SeekCurrent)
 	return err
 }
@@ -299,7 +301,7 @@ func (x *Index) snapshot(w io.Writer) error {
 			payload = payload[:0]
 		}
 	}
-	if err := writeFrame(buf, payload); err != nil {
+	if err := writeFrame(buf, appendUint(payload, frameWhole, 1)); err != nil {
 		return err
 	}
 	return buf.Flush()
@@ -402,12 +404,13 @@ func decodeEntry(msg []byte) (Entry, error) {
 			e.Stat.CTime = f.int()
 		case statMode:
 			e.Stat.Mode = fs.FileMode(f.uint)
+		default:
+			return e.File.take(f)
 		}
 		return nil
 	})
-	if err != nil {
-		return e, err
+	if err == nil {
+		err = e.validate()
 	}
-	e.File, err = decodeFile(msg)
 	return e, err
 }

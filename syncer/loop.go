@@ -71,7 +71,6 @@ func (s *Source) inputs(ctx context.Context, feed Feed) (<-chan manifest.Batch, 
 	batches := make(chan manifest.Batch)
 	lost := make(chan error, 2)
 	if s.once {
-		s.startScan(ctx, "pass")
 		return batches, lost
 	}
 	s.side.Go(func() {

@@ -161,6 +161,10 @@ func (s *Source) open(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.once {
+		// The walk needs no word from the log; should there be news, another follows.
+		s.startScan(ctx, "pass")
+	}
 	return s.catchUp(ctx)
 }
 
@@ -243,6 +247,9 @@ func (s *Source) catchUp(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
+	if len(commits) > 0 {
+		s.scanAgain()
+	}
 	for _, c := range commits {
 		s.sinceCP += len(c.Changes)
 		if err := s.adopt(c.Changes, head); err != nil {
@@ -250,6 +257,14 @@ func (s *Source) catchUp(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// scanAgain asks for another scan when one runs that compares with an index
+// which is about to change. With an empty one everything is looked at anyway.
+func (s *Source) scanAgain() {
+	if s.scanning && s.index.Files().Len() > 0 {
+		s.rescan = "log"
+	}
 }
 
 // bridge helps readers over our own newest commit, which was damaged in the
@@ -273,12 +288,13 @@ func (s *Source) adopt(changes []manifest.Change, pos manifest.Position) error {
 			entries = append(entries, manifest.Entry{File: c.File})
 		}
 	}
-	return s.index.Update(pos, entries, gone)
+	return s.update(pos, entries, gone)
 }
 
 // rebuild makes the index from the log. What it knew of files that are the
 // same in the log is kept, so that only the rest is read again.
 func (s *Source) rebuild(ctx context.Context) error {
+	s.scanAgain()
 	m, pos, err := s.wal.Load(ctx)
 	if errors.Is(err, manifest.ErrNoLog) {
 		return s.index.Reset()

@@ -95,7 +95,8 @@ type Store interface {
 	Get(ctx context.Context, key string, off, n int64, cond Cond) (io.ReadCloser, Info, error)
 
 	// Put writes an object of size bytes. body is read once for every attempt,
-	// from its start. The Info that is returned has Key, Size and Rev.
+	// from its start; one that ends early is an fs.ErrInvalid. The Info that is
+	// returned has Key, Size and Rev.
 	Put(ctx context.Context, key string, body io.ReadSeeker, size int64, opts PutOptions) (Info, error)
 
 	// Assemble writes an object from parts, in order. Parts without a Body are

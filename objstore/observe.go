@@ -8,8 +8,8 @@ import (
 )
 
 // A Seen hears of one operation that ended: how long it took, how many bytes
-// of objects it moved over the network, and its error, nil when it did what was asked. It
-// is called by many goroutines.
+// of objects it moved to or from the store, and its error. It is called by
+// many goroutines.
 type Seen func(op Op, took time.Duration, bytes int64, err error)
 
 // Observe returns s with seen told of every operation. A Get ends when its

@@ -146,12 +146,7 @@ func (w *walk) from(root *os.Root, dir string) bool {
 	if dir == "" {
 		return w.dir(root, "")
 	}
-	sub, err := root.OpenRoot(strings.TrimSuffix(dir, "/"))
-	if err != nil {
-		return nothing(err) || w.stop(err)
-	}
-	defer sub.Close()
-	return w.dir(sub, dir)
+	return w.enter(root, strings.TrimSuffix(dir, "/"), dir)
 }
 
 func (w *walk) stop(err error) bool {
@@ -183,10 +178,12 @@ func (w *walk) dir(root *os.Root, path string) bool {
 	return true
 }
 
+// enter walks the directory name of root. None there, or no longer, is no error.
 func (w *walk) enter(root *os.Root, name, path string) bool {
 	sub, err := root.OpenRoot(name)
 	if err != nil {
-		return nothing(err) || w.stop(err) // gone since it was listed
+		fi, statErr := root.Lstat(name)
+		return statErr != nil || !fi.IsDir() || w.stop(err)
 	}
 	defer sub.Close()
 	return w.dir(sub, path)

@@ -54,12 +54,18 @@ func (s *Store) fail(op objstore.Op, key string, err error) error {
 	return &objstore.Error{Op: op, Bucket: objstore.Location{Scheme: "file", Bucket: s.path}, Key: key, Err: named(err)}
 }
 
+// theirs is an error of the caller's own, which is returned as it is.
+type theirs struct{ error }
+
 // named takes away the names of files, which repeat the key or are ours, and
 // turns what the system says into our names.
 func named(err error) error {
 	var path *fs.PathError
 	var link *os.LinkError
+	var own theirs
 	switch {
+	case errors.As(err, &own):
+		return own.error
 	case errors.Is(err, objstore.ErrNoBucket), errors.Is(err, objstore.ErrPrecondition):
 		return err
 	case errors.As(err, &path) && errors.Is(err, fs.ErrNotExist), errors.As(err, &link) && errors.Is(err, fs.ErrNotExist):

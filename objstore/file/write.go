@@ -44,7 +44,10 @@ func (s *Store) Assemble(ctx context.Context, key string, base objstore.Rev, par
 		if err := s.assemble(ctx, key, base, parts, to); err != nil || check == nil {
 			return err
 		}
-		return check()
+		if err := check(); err != nil {
+			return theirs{err}
+		}
+		return nil
 	})
 	return info, s.fail(objstore.OpAssemble, key, err)
 }
@@ -92,7 +95,7 @@ func copyRange(ctx context.Context, to *os.File, from io.Reader, n int64) error 
 		}
 		m, err := io.CopyN(to, from, min(step, n-done))
 		if err == io.EOF {
-			return fmt.Errorf("body has %d bytes of %d: %w", done+m, n, io.ErrUnexpectedEOF)
+			return fmt.Errorf("body has %d bytes of %d: %w: %w", done+m, n, fs.ErrInvalid, io.ErrUnexpectedEOF)
 		}
 		if err != nil {
 			return err

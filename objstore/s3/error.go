@@ -63,8 +63,7 @@ func kindOf(code string, status int) error {
 	case "SlowDown", "TooManyRequests", "Throttling", "ThrottlingException", "RequestLimitExceeded", "RequestThrottled":
 		return objstore.ErrThrottled
 	case "RequestTimeout", "IncompleteBody", "BadDigest", "RequestTimeTooSkewed", // send it again
-		"NoSuchUpload",                                   // somebody swept it: assemble again
-		"ConditionalRequestConflict", "OperationAborted": // two writers at once
+		"NoSuchUpload": // somebody swept it: assemble again
 		return nil
 	}
 	switch {
@@ -76,6 +75,11 @@ func kindOf(code string, status int) error {
 		return objstore.ErrPrecondition
 	case status == http.StatusTooManyRequests:
 		return objstore.ErrThrottled
+	case status == http.StatusConflict:
+		// Two writers at once, by whatever code. versitygw says so as well of
+		// "a" and "a/b", which it cannot both hold, and, when they race, of a
+		// Put and the Delete of its last neighbour.
+		return nil
 	case status == http.StatusNotImplemented:
 		return errors.ErrUnsupported
 	case status >= 400 && status < 500:

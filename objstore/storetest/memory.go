@@ -178,7 +178,7 @@ func readBody(body io.ReadSeeker, size int64) ([]byte, error) {
 	}
 	b := make([]byte, size)
 	if _, err := io.ReadFull(body, b); err != nil {
-		return nil, fmt.Errorf("read body of %d bytes: %w", size, err)
+		return nil, fmt.Errorf("read body of %d bytes: %w: %w", size, fs.ErrInvalid, err)
 	}
 	return b, nil
 }

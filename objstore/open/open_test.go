@@ -1,0 +1,76 @@
+package open_test
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+	"testing"
+
+	"github.com/skyagent/skyagent/integration/servers"
+	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/objstore/open"
+)
+
+func roundTrip(t *testing.T, url string) {
+	t.Helper()
+	s, err := open.Bucket(t.Context(), url, open.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CreateBucket(t.Context()); err != nil && !errors.Is(err, fs.ErrExist) {
+		t.Fatal(err)
+	}
+	if _, err := s.Put(t.Context(), "k", strings.NewReader("v"), 1, objstore.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := s.Head(t.Context(), "k"); err != nil || info.Size != 1 {
+		t.Fatal(info, err)
+	}
+}
+
+func TestFile(t *testing.T) {
+	roundTrip(t, "file://"+t.TempDir()+"/bucket")
+	roundTrip(t, "file://"+t.TempDir()+"/bucket?xattr=off")
+}
+
+// The environment of the AWS tools and the parameters of the URL both lead to
+// the server.
+func TestS3(t *testing.T) {
+	server := servers.Versitygw(t)
+	server.Setenv(t)
+	bucket := server.NewBucket(t)
+	roundTrip(t, "s3://"+bucket+"/prefix")
+	t.Setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+	roundTrip(t, "s3://"+bucket+"/prefix?region=us-east-1&endpoint="+server.Endpoint)
+}
+
+func TestRefuses(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+	t.Setenv("AWS_CONFIG_FILE", "/nonexistent")
+	for url, want := range map[string]string{
+		"gs://b":                        "gs:// is not supported yet; what is: file://, s3://",
+		"r2://b":                        "r2:// is not supported yet",
+		"http://b":                      "http:// is not supported yet",
+		"s3://b?regoin=eu":              `no parameter "regoin"`,
+		"s3://b?anonymous=maybe":        "not on or off",
+		"s3://b?endpoint=localhost":     "is no http:// or https:// URL",
+		"s3://b":                        "credentials",
+		"file:///srv/b?region=eu":       `no parameter "region"`,
+		"file://relative":               "relative",
+		"s3://b?profile=nobody-of-that": "nobody-of-that",
+	} {
+		_, err := open.Bucket(t.Context(), url, open.Options{})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: got %v, want %q", url, err, want)
+		}
+	}
+	if _, err := open.Bucket(t.Context(), "s3://b?anonymous=true", open.Options{}); err != nil {
+		t.Errorf("anonymous: %v", err)
+	}
+	if _, err := open.Bucket(t.Context(), "s3://b", open.Options{}); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("no credentials: %v", err)
+	}
+}

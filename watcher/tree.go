@@ -167,10 +167,13 @@ func (t *tree) added(n *node, p manifest.Path) {
 	}
 }
 
-// allow tries a directory again that was not readable.
-func (t *tree) allow(n *node, p manifest.Path) {
+// again tries to watch a directory that could not be watched before.
+func (t *tree) again(n *node, p manifest.Path) {
+	if n.watch == alias && t.isAlias(n) || t.find(p) != n {
+		return
+	}
 	if t.backend.Add(t.disk(p)) == nil {
-		t.count[denied]--
+		t.count[n.watch]--
 		n.watch = watched
 		t.added(n, p)
 	}

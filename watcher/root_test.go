@@ -72,13 +72,5 @@ func TestRootLinkChanged(t *testing.T) {
 	if b := nextRescan(t, w); b.Rescan != "root" {
 		t.Fatalf("rescan %q", b.Rescan)
 	}
-	for b := next(t, w); ; b = next(t, w) {
-		if b.Rescan == "root" {
-			break
-		}
-	}
-	write(t, dir, "v2/sub/f")
-	if b := next(t, w); len(b.Paths) != 1 || b.Paths[0] != "sub/f" {
-		t.Errorf("batch %+v", b)
-	}
+	comesToSee(t, w, link, "sub/f")
 }

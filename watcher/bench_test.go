@@ -1,6 +1,7 @@
 package watcher_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/watcher"
 )
 
@@ -56,5 +58,60 @@ func BenchmarkCoalesce(b *testing.B) {
 				event(fsnotify.Event{Name: names[i%len(names)], Op: c.op})
 			}
 		})
+	}
+}
+
+// BenchmarkBurst measures 20,000 files of 4 KiB written into 50 new directories:
+// from the first write to the last path handed out, and from the last write.
+func BenchmarkBurst(b *testing.B) {
+	const files = 20_000
+	body := make([]byte, 4<<10)
+	var all, rest time.Duration
+	for b.Loop() {
+		root := b.TempDir()
+		w := start(b, watcher.Options{Root: root})
+		began, wrote := time.Now(), make(chan time.Time, 1)
+		go func() {
+			for i := range files {
+				dir := filepath.Join(root, fmt.Sprint("d", i%50))
+				if i < 50 {
+					must(b, os.Mkdir(dir, 0o755))
+				}
+				must(b, os.WriteFile(filepath.Join(dir, fmt.Sprint("f", i)), body, 0o644))
+			}
+			wrote <- time.Now()
+		}()
+		for seen := map[manifest.Path]bool{}; len(seen) < files+50; {
+			batch := next(b, w)
+			if batch.Rescan != "" {
+				b.Fatalf("rescan %q", batch.Rescan)
+			}
+			for _, p := range batch.Paths {
+				seen[p] = true
+			}
+		}
+		all += time.Since(began)
+		rest += time.Since(<-wrote)
+	}
+	b.ReportMetric(files*float64(b.N)/all.Seconds(), "files/s")
+	b.ReportMetric(float64(rest.Milliseconds())/float64(b.N), "ms-after-last")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkStart measures the time to the first Batch of a tree of 10,100
+// directories.
+func BenchmarkStart(b *testing.B) {
+	root := b.TempDir()
+	for i := range 10_000 {
+		must(b, os.MkdirAll(filepath.Join(root, fmt.Sprintf("%d/%d", i%100, i)), 0o755))
+	}
+	for b.Loop() {
+		ctx, cancel := context.WithCancel(b.Context())
+		w := watcher.New(watcher.Options{Root: root})
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		next(b, w)
+		cancel()
+		must(b, <-done)
 	}
 }

@@ -3,6 +3,13 @@
 // say what changed, reads no file's content and decides no deletion: a Batch
 // says where to look, never what to believe.
 //
+// What to look at. A path stands for itself: the file, the directory or nothing
+// that is there now. A path that is a directory stands also for the names
+// directly in it: those that the reader knows and that are gone, went when the
+// directory was replaced by another one of its name. A path where no directory
+// is any more stands for all that the reader knows below it. What is below a
+// symbolic link is not in the source, so a reader must not look through one.
+//
 // Order. None. The paths of a Batch are a set, and two Batches follow the
 // order in which paths settled, not the order in which they changed. A rename
 // shows the new name first, because deletions wait twice as long.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/fsnotify/fsnotify"
 
@@ -76,6 +77,9 @@ func (r *reader) path(name string) (manifest.Path, bool) {
 
 // failed notes an error of the backend.
 func (r *reader) failed(err error) {
+	if err == syscall.EINVAL {
+		return // fsnotify: it wanted to remove the watch of a directory that was moved and is gone by now
+	}
 	if errors.Is(err, fsnotify.ErrEventOverflow) {
 		r.obs.Overflow()
 		r.w.log.Warn("events were lost, the tree will be looked at", "err", err)

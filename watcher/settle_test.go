@@ -425,9 +425,14 @@ func TestBackendThatEndsIsReplaced(t *testing.T) {
 
 func TestRootReplacedWithoutAnEvent(t *testing.T) {
 	inBubble(t, watcher.Options{}, func(b *bubble) {
+		b.is("f", watcher.Busy)
+		b.event("f", fsnotify.Write)
 		must(t, os.Rename(b.root, b.root+".old"))
 		must(t, os.MkdirAll(filepath.Join(b.root, "new"), 0o755))
 		b.wantRescan(0, 1001*ms, "root")
+		if b.w.Dirty() != 0 {
+			t.Error("what was dirty in the old root still is")
+		}
 		b.wantRescan(time.Second, 2*time.Second, "root")
 		if !b.backend.has(filepath.Join(b.root, "new")) {
 			t.Error("the new root is not watched")

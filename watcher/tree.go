@@ -25,7 +25,7 @@ type tree struct {
 	root    string // absolute, without a symbolic link
 	backend Backend
 	log     *slog.Logger
-	found   func(manifest.Path) // is told of every name below a directory that came up
+	found   func(manifest.Path) // is told of every name below a directory that came up, and of every directory that went
 
 	top     *node
 	byInode map[inode]*node // watched nodes
@@ -104,7 +104,7 @@ func (t *tree) rebind(ctx context.Context, p manifest.Path, op fsnotify.Op) {
 		return // the walk that found it came after the event
 	}
 	if n != nil {
-		t.moved(n)
+		t.drop(n, p)
 	}
 	t.visit(ctx, parent, p, false)
 }
@@ -115,18 +115,11 @@ func (t *tree) still(n *node, p manifest.Path) bool {
 	return err == nil && n.watch == watched && n.id == id
 }
 
-// moved drops n and has the reader look at where it was.
-func (t *tree) moved(n *node) {
-	p := n.path()
-	t.drop(n, p)
-	t.found(p)
-	if dir := p.Dir(); dir != "" {
-		t.found(dir)
-	}
-}
-
-// drop removes n and all below it, with their watches. p is n's path.
+// drop removes n and all below it, with their watches. p is n's path. Every
+// directory dropped is told of: another one may stand there by the time the
+// reader looks, and then only a look into it shows which of its files went.
 func (t *tree) drop(n *node, p manifest.Path) {
+	t.found(p)
 	for name, c := range n.children {
 		t.drop(c, p.Join(name))
 	}
@@ -174,10 +167,13 @@ func (t *tree) added(n *node, p manifest.Path) {
 	}
 }
 
-// allow tries a directory again that was not readable.
-func (t *tree) allow(n *node, p manifest.Path) {
+// again tries to watch a directory that could not be watched before.
+func (t *tree) again(n *node, p manifest.Path) {
+	if n.watch == alias && t.isAlias(n) || t.find(p) != n {
+		return
+	}
 	if t.backend.Add(t.disk(p)) == nil {
-		t.count[denied]--
+		t.count[n.watch]--
 		n.watch = watched
 		t.added(n, p)
 	}
@@ -196,7 +192,7 @@ func (t *tree) isAlias(n *node) bool {
 	if err == nil && id.inode == n.id.inode {
 		return true
 	}
-	t.moved(other)
+	t.drop(other, other.path())
 	return false
 }
 

@@ -43,7 +43,7 @@ func (t *tree) visit(ctx context.Context, parent *node, p manifest.Path, sweep b
 	}
 	id, err := identify(t.disk(p))
 	n := parent.children[p.Base()]
-	if n != nil && (err != nil || n.id != id || n.watch != watched && n.watch != denied) {
+	if n != nil && (err != nil || n.id != id) {
 		t.drop(n, p)
 		n = nil
 	}
@@ -55,8 +55,8 @@ func (t *tree) visit(ctx context.Context, parent *node, p manifest.Path, sweep b
 		n = t.add(parent, p, id)
 	case !sweep:
 		return
-	case n.watch == denied:
-		t.allow(n, p)
+	case n.watch != watched:
+		t.again(n, p)
 	}
 	if n != nil && n.watch != alias && n.watch != denied {
 		t.list(ctx, n, p, sweep)

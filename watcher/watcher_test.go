@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -63,6 +64,22 @@ func nextRescan(t testing.TB, w *watcher.Watcher) manifest.Batch {
 			return b
 		}
 	}
+}
+
+// comesToSee writes p again and again until w, which is about to watch the
+// root, names it.
+func comesToSee(t testing.TB, w *watcher.Watcher, root string, p manifest.Path) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		write(t, root, string(p))
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		b, _ := w.Next(ctx)
+		cancel()
+		if slices.Contains(b.Paths, p) {
+			return
+		}
+	}
+	t.Fatalf("%s is not seen", p)
 }
 
 func must(t testing.TB, err error) {

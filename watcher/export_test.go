@@ -1,6 +1,8 @@
 package watcher
 
 import (
+	"time"
+
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/skyagent/skyagent/manifest"
@@ -41,3 +43,16 @@ func Coalesce(w *Watcher) func(fsnotify.Event) {
 	r := &reader{root: w.opts.Root, queue: w.queue, hints: w.hints, obs: w.obs, w: w}
 	return r.event
 }
+
+// NextRescan returns how long after a look at the whole tree the next one is
+// due, and its reason.
+func NextRescan(remote bool, unwatched int) (time.Duration, string) {
+	var at time.Time
+	t := &tree{remote: remote}
+	t.count[exhausted] = unwatched
+	next, reason := newSchedule(Timing{}.orDefaults(), at).next(t)
+	return next.Sub(at), reason
+}
+
+// Remote reports whether path is on a network file system.
+func Remote(path string) bool { return remote(path) }

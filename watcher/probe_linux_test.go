@@ -80,3 +80,13 @@ func TestLeaseDelaysNobody(t *testing.T) {
 	}
 	t.Logf("longest open %v", longest)
 }
+
+// TestLeaseOnAnotherOwnersFile: without CAP_LEASE the kernel does not say.
+func TestLeaseOnAnotherOwnersFile(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may lease everything")
+	}
+	if got := watcher.OpenForWriting("/etc/passwd"); got != watcher.Unknown {
+		t.Errorf("state %v", got)
+	}
+}

@@ -2,6 +2,8 @@ package watcher
 
 import (
 	"container/heap"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -245,11 +247,9 @@ func (q *queue) clear() {
 }
 
 func (q *queue) clearLocked() {
-	clear(q.entries)
-	clear(q.ready)
-	clear(q.retries)
-	clear(q.order)
-	q.order, q.told = q.order[:0], 0
+	q.entries, q.ready = map[manifest.Path]*entry{}, map[manifest.Path]struct{}{}
+	q.retries = map[manifest.Path]retry{}
+	q.order, q.told = nil, 0
 }
 
 // take returns what is ready, and false when nothing is.
@@ -259,12 +259,8 @@ func (q *queue) take() (manifest.Batch, bool) {
 	if !q.open || len(q.ready) == 0 && q.reason == "" {
 		return manifest.Batch{}, false
 	}
-	b := manifest.Batch{Rescan: q.reason}
-	for p := range q.ready {
-		b.Paths = append(b.Paths, p)
-	}
-	clear(q.ready)
-	q.reason = ""
+	b := manifest.Batch{Rescan: q.reason, Paths: slices.Collect(maps.Keys(q.ready))}
+	q.ready, q.reason = map[manifest.Path]struct{}{}, "" // a map that was large once would stay so
 	q.obs.Dirty(len(q.entries) - q.told)
 	return b, true
 }
@@ -290,7 +286,7 @@ func (q *queue) unlock() {
 	}
 }
 
-// forgetRetries drops what no longer counts, or everything when all of it does.
+// forgetRetries drops what no longer counts, and everything when that is not enough.
 func (q *queue) forgetRetries() {
 	at := q.clock()
 	for p, r := range q.retries {

@@ -70,3 +70,21 @@ func (c *counter) Rescan(string)         { c.rescans++ }
 func (c *counter) Dirty(int)             {}
 func (c *counter) Settled(time.Duration) { c.settled++ }
 func (c *counter) Watches(n int)         { c.watches = n }
+
+// TestClosedDirectory: what cannot be read is skipped until it can.
+func TestClosedDirectory(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root reads everything")
+	}
+	root := t.TempDir()
+	closed := filepath.Join(root, "closed")
+	must(t, os.MkdirAll(filepath.Join(closed, "sub"), 0o755))
+	must(t, os.Chmod(closed, 0))
+	w := start(t, watcher.Options{Root: root})
+	write(t, root, "f")
+	if b := next(t, w); len(b.Paths) != 1 || b.Paths[0] != "f" {
+		t.Errorf("batch %+v", b)
+	}
+	must(t, os.Chmod(closed, 0o755))
+	comesToSee(t, w, root, "closed/sub/f")
+}

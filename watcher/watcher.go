@@ -22,7 +22,7 @@ type Options struct {
 
 	// MaxDirty bounds the paths held in memory, dirty and settled ones
 	// together; beyond it they collapse into a Rescan "overflow". 0 means 256 Ki,
-	// which takes about 80 MB.
+	// which takes about 60 MB.
 	MaxDirty int
 }
 

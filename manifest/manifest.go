@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"iter"
+	"strings"
 
 	"github.com/tidwall/btree"
 )
@@ -116,6 +117,33 @@ func (m *Manifest) Below(dir Path) iter.Seq[File] {
 		m.files.Ascend(dir+"/", func(p Path, r record) bool {
 			return p.Within(dir) && yield(r.File)
 		})
+	}
+}
+
+// Children yields the entries directly in directory dir, in the order of the
+// paths. What lies deeper is jumped over.
+func (m *Manifest) Children(dir Path) iter.Seq[File] {
+	prefix := dir
+	if dir != "" {
+		prefix += "/"
+	}
+	return func(yield func(File) bool) {
+		it := m.files.Iter()
+		for ok := it.Seek(prefix); ok; {
+			p := it.Key()
+			if !p.Within(dir) {
+				return
+			}
+			name, _, deeper := strings.Cut(string(p[len(prefix):]), "/")
+			if deeper {
+				ok = it.Seek(prefix + Path(name) + "0") // '0' follows '/'
+				continue
+			}
+			if !yield(it.Value().File) {
+				return
+			}
+			ok = it.Next()
+		}
 	}
 }
 

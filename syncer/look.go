@@ -123,7 +123,29 @@ func (v *view) look(p manifest.Path) {
 	}
 	s.guard.drop(p, time.Now())
 	s.unskip(p)
+	if fi.IsDir() && !v.walked {
+		v.children(p)
+	}
 	s.present(p, manifest.StatOf(fi))
+}
+
+// children looks at what is committed directly in directory p and is no longer
+// there: when another directory took the name between two events, nobody says
+// so of each file. The names that are new come as paths of their own.
+func (v *view) children(p manifest.Path) {
+	entries, err := os.ReadDir(v.s.disk(p))
+	if err != nil {
+		return // unreadable: nothing below is known to be gone
+	}
+	there := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		there[e.Name()] = true
+	}
+	for f := range v.s.index.Files().Children(p) {
+		if !there[f.Path.Base()] {
+			v.look(f.Path)
+		}
+	}
 }
 
 // real reports whether dir and all above it are directories and no symlinks:

@@ -105,6 +105,20 @@ func (s *Source) announce(pos manifest.Position, c *manifest.Commit, batch []out
 	})
 }
 
+// announceHead says where the log stands: an agent that was killed between its
+// last commit and the event told nobody.
+func (s *Source) announceHead() {
+	pos := s.index.Position()
+	if s.opt.Announcer == nil || pos.Generation == 0 {
+		return
+	}
+	s.opt.Announcer.Announce(manifest.Event{
+		Storage: s.opt.Storage, Source: s.opt.Source, Writer: s.opt.Writer,
+		Epoch: pos.Epoch, Generation: pos.Generation, Prev: pos.Generation - 1, Commit: pos.Commit,
+		Time: time.Now().UTC(), Count: 1, // without the change: readers look at the log
+	})
+}
+
 // replaced returns the paths of the batch at which an object stands that no
 // longer belongs there: of deleted files and of files that became directories.
 func (s *Source) replaced(batch []outcome) []manifest.Path {

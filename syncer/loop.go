@@ -73,6 +73,7 @@ func (s *Source) inputs(ctx context.Context, feed Feed) (<-chan manifest.Batch, 
 	if s.once {
 		return batches, lost
 	}
+	s.announceHead()
 	s.side.Go(func() {
 		if err := s.lease.keep(ctx, s.log); err != nil {
 			lost <- err

@@ -8,8 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
+	"sync/atomic"
 
 	"github.com/skyagent/skyagent/manifest"
 )
@@ -103,19 +102,21 @@ func (r *Replica) placeFiles(ctx context.Context, files []manifest.Change, stage
 	for _, c := range files {
 		r.progress.found(c.Size)
 	}
-	var group errgroup.Group
-	group.SetLimit(r.opt.Workers)
-	for _, s := range staged {
-		group.Go(func() error {
-			r.settle(s.change.File, s.temp, d)
-			return nil
-		})
-	}
-	for _, c := range files {
-		group.Go(func() error {
-			r.placeFile(ctx, c, d)
-			r.progress.finished(c.Size)
-			return nil
+	// As many goroutines as transfers, not as files: their stacks, grown by the
+	// stores' clients, serve again.
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for range min(r.opt.Workers, len(staged)+len(files)) {
+		group.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(staged)+len(files); i = int(next.Add(1)) - 1 {
+				if i < len(staged) {
+					r.settle(staged[i].change.File, staged[i].temp, d)
+					continue
+				}
+				c := files[i-len(staged)]
+				r.placeFile(ctx, c, d)
+				r.progress.finished(c.Size)
+			}
 		})
 	}
 	group.Wait()

@@ -75,11 +75,11 @@ type stagedFile struct {
 	temp   string
 }
 
-// stage copies what is about to go and is needed under another name.
+// stage takes what is about to go and is needed under another name.
 func (r *Replica) stage(ctx context.Context, p *plan, d *result) []stagedFile {
 	var staged []stagedFile
 	for _, u := range p.reuse {
-		temp, err := r.copyLocal(u)
+		temp, err := r.takeLocal(u)
 		if err != nil {
 			p.files = append(p.files, u.change)
 			continue

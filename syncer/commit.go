@@ -45,6 +45,11 @@ func (s *Source) commit(ctx context.Context) error {
 		s.unsent = c
 		return err
 	}
+	pos.Since = s.index.Position().Since + len(c.Changes)
+	due := s.checkpointDue(pos)
+	if due {
+		pos.Since = 0
+	}
 	s.unsent = nil
 	batch := s.done[:len(c.Changes)]
 	s.done = slices.Clone(s.done[len(c.Changes):])
@@ -55,7 +60,9 @@ func (s *Source) commit(ctx context.Context) error {
 		return err
 	}
 	s.release(ctx, batch, replaced)
-	s.checkpoint(ctx, pos, len(batch))
+	if due {
+		s.checkpoint(ctx, pos)
+	}
 	s.report(pos, c, batch)
 	return nil
 }
@@ -180,19 +187,23 @@ func (s *Source) free(p manifest.Path, v *view) {
 	}
 }
 
-// checkpoint writes the whole manifest beside the loop when enough changed
-// since the last time, and prunes what it makes superfluous.
-func (s *Source) checkpoint(ctx context.Context, pos manifest.Position, changes int) {
-	s.sinceCP += changes
-	if !manifest.CheckpointDue(s.sinceCP, s.index.Files().Len()) {
-		return
+// checkpointDue decides whether the commit at pos is followed by a checkpoint,
+// and takes the token for it.
+func (s *Source) checkpointDue(pos manifest.Position) bool {
+	if !manifest.CheckpointDue(pos.Since, s.index.Files().Len()) {
+		return false
 	}
 	select {
 	case s.cp <- struct{}{}:
+		return true
 	default:
-		return // one is being written; the next commit asks again
+		return false // one is being written; the next commit asks again
 	}
-	s.sinceCP = 0
+}
+
+// checkpoint writes the whole manifest beside the loop, and prunes what that
+// makes superfluous. The caller holds the token.
+func (s *Source) checkpoint(ctx context.Context, pos manifest.Position) {
 	s.mu.Lock()
 	files := s.index.Files().Clone()
 	s.mu.Unlock()

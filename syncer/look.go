@@ -41,7 +41,7 @@ func (s *Source) startScan(ctx context.Context, reason string) {
 		return
 	}
 	if err := s.openRoot(); err != nil {
-		s.lost = err.Error()
+		s.lose(err.Error())
 		return
 	}
 	s.scanning = true
@@ -63,7 +63,7 @@ func (s *Source) takeScan(ctx context.Context, r scanned) {
 		defer s.startScan(ctx, next)
 	}
 	if r.err != nil {
-		s.lost = r.err.Error()
+		s.lose(r.err.Error())
 		return
 	}
 	if !s.checkRoot() {

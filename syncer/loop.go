@@ -137,7 +137,7 @@ func (s *Source) step(ctx context.Context) error {
 	now := time.Now()
 	s.retry(now)
 	s.decide(now)
-	if s.lost != "" && s.checkRoot() {
+	if s.lost != "" && !s.once && now.After(s.retryRoot) && s.checkRoot() {
 		s.startScan(ctx, "root")
 	}
 	if err := s.commitAll(ctx); err != nil {
@@ -146,7 +146,7 @@ func (s *Source) step(ctx context.Context) error {
 	if err := s.noteTouched(); err != nil {
 		return err
 	}
-	if !s.ready && s.scannedN > 0 && s.idle() {
+	if !s.ready && s.scannedN > 0 && s.quiet() {
 		if err := s.begin(ctx); err != nil {
 			return err
 		}
@@ -347,6 +347,11 @@ func (s *Source) commitAll(ctx context.Context) error {
 		}
 		var fenced *manifest.FencedError
 		var held *HeldError
+		if errors.As(err, &fenced) && fenced.Winner.Writer == s.opt.Writer && s.catchUp(ctx) == nil {
+			// Our own former life: its last commit arrived after we had read the log.
+			s.unsent = nil
+			continue
+		}
 		if errors.As(err, &fenced) || errors.As(err, &held) || s.once || !s.ready && hopeless(err) {
 			return err
 		}
@@ -366,11 +371,14 @@ func (s *Source) noteTouched() error {
 	return s.update(s.index.Position(), entries, nil)
 }
 
-// idle reports whether nothing is left to do.
-func (s *Source) idle() bool {
+// quiet reports whether nothing is under way; something may wait to be tried again.
+func (s *Source) quiet() bool {
 	_, held := s.guard.due()
-	return !s.scanning && !held && len(s.busy) == 0 && len(s.done) == 0 && s.unsent == nil && len(s.retries.waiting) == 0
+	return !s.scanning && !held && len(s.busy) == 0 && len(s.done) == 0 && s.unsent == nil
 }
+
+// idle reports whether nothing is left to do.
+func (s *Source) idle() bool { return s.quiet() && len(s.retries.waiting) == 0 }
 
 // verdict is the result of one pass.
 func (s *Source) verdict() error {

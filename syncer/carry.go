@@ -51,6 +51,7 @@ func (d *result) kept() {
 // does not stop the rest.
 func (r *Replica) carryOut(ctx context.Context, p *plan) *result {
 	d := &result{failed: make(map[manifest.Path]error)}
+	clear(r.moving)
 	staged := r.stage(ctx, p, d)
 	for _, path := range p.early {
 		r.remove(path, d)

@@ -85,6 +85,9 @@ func (r *Replica) fillFromTwin(file *os.File, f manifest.File, d *result) bool {
 func (r *Replica) takeLocal(u reuse) (string, error) {
 	temp := filepath.Join(tempDir, rand.Text())
 	if u.alone && r.unchanged(u.from.Path) && r.root.Link(disk(u.from.Path), temp) == nil {
+		if fi, err := r.root.Lstat(temp); err == nil {
+			r.moving[u.from.Path] = fi
+		}
 		return temp, nil
 	}
 	file, err := r.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)

@@ -167,7 +167,7 @@ func (s *Source) release(ctx context.Context, batch []outcome, replaced []manife
 	for _, p := range replaced {
 		s.busy[p] = removing
 	}
-	v := view{s: s, dirs: make(map[manifest.Path]bool)}
+	v := s.view()
 	for _, o := range batch {
 		if s.busy[o.path] != removing {
 			s.free(o.path, &v)

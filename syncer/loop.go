@@ -185,7 +185,7 @@ func (s *Source) wait(now time.Time) time.Duration {
 }
 
 func (s *Source) retry(now time.Time) {
-	v := view{s: s, dirs: make(map[manifest.Path]bool)}
+	v := s.view()
 	for _, p := range s.retries.take(now) {
 		v.look(p)
 	}
@@ -207,11 +207,16 @@ func (s *Source) decide(now time.Time) {
 	if !ok || now.Before(at) || !s.checkRoot() {
 		return
 	}
-	v := view{s: s, dirs: make(map[manifest.Path]bool)}
+	v := s.view()
 	for p := range maps.Clone(s.guard.held) {
 		v.look(p) // what came back is dropped
 	}
-	paths := s.guard.release(s.index.Files())
+	massive := s.guard.massive(s.index.Files())
+	if massive != "" && s.working() {
+		s.guard.wait(now)
+		return
+	}
+	paths := s.guard.release(massive)
 	if s.guard.reason != "" {
 		s.log.Warn("guarded: deletions held back", "reason", s.guard.reason)
 	}
@@ -224,6 +229,10 @@ func (s *Source) decide(now time.Time) {
 		s.finishPut(outcome{path: p, gone: true, entry: manifest.Entry{File: old}, began: now})
 	}
 }
+
+// working reports whether files are being sent that may turn out to be those
+// that are gone under their old names.
+func (s *Source) working() bool { return s.scanning || s.small > 0 || len(s.done) > 0 }
 
 // finishAll takes an outcome and those that came with it.
 func (s *Source) finishAll(o outcome) error {
@@ -248,7 +257,7 @@ func (s *Source) finish(o outcome) error {
 	if !o.large {
 		s.small--
 	}
-	v := view{s: s, dirs: make(map[manifest.Path]bool)}
+	v := s.view()
 	switch {
 	case o.gone:
 		delete(s.busy, o.path)
@@ -284,7 +293,7 @@ func (s *Source) finishRemoval(o outcome) {
 	if o.err != nil {
 		s.log.Warn("objects of deleted files were not removed", "count", len(o.paths), "err", o.err)
 	}
-	v := view{s: s, dirs: make(map[manifest.Path]bool)}
+	v := s.view()
 	for _, p := range o.paths {
 		s.free(p, &v)
 	}

@@ -27,6 +27,7 @@ type guard struct {
 	files  int       // regular files in the manifest when the first of those held came
 	first  time.Time // when that was
 	last   time.Time // when the last came
+	later  time.Time // no decision before
 	reason string    // why nothing is let through; "" when all is well
 }
 
@@ -68,33 +69,37 @@ func (g *guard) due() (time.Time, bool) {
 	if limit := g.first.Add(holdMax); limit.Before(at) {
 		at = limit
 	}
+	if at.Before(g.later) {
+		at = g.later
+	}
 	return at, true
 }
 
-// wait puts the decision off: what is under way may yet say that files were
-// moved and not deleted.
-func (g *guard) wait(now time.Time) { g.first, g.last = now, now }
+// wait puts the decision off, and reports whether it may: what is under way may
+// yet say that files were moved and not deleted.
+func (g *guard) wait(now time.Time) bool {
+	if now.Sub(g.first) > 3*holdMax {
+		return false
+	}
+	g.later = now.Add(holdQuiet)
+	return true
+}
 
 // massive says why the held deletions are not believed, given the manifest as
-// it is now; "" when they are. A file whose content stands under a name that
-// stays was moved, and is not gone.
-func (g *guard) massive(files *manifest.Manifest) string {
+// it is now; "" when they are. Names that came meanwhile count against those
+// that went, so that a renamed directory is no loss, unless the source's
+// directory is another one than before (replaced).
+func (g *guard) massive(files *manifest.Manifest, replaced bool) string {
 	gone := 0
 	for p := range g.held {
-		if f, ok := files.Get(p); ok && !f.IsDir() && !g.moved(f, files) {
+		if f, ok := files.Get(p); ok && !f.IsDir() {
 			gone++
 		}
 	}
-	return massDeletion(gone, g.files)
-}
-
-func (g *guard) moved(f manifest.File, files *manifest.Manifest) bool {
-	twin, ok := files.Find(f.Hash)
-	if !ok || twin.Path == f.Path {
-		return false
+	if came := files.Count() - g.files; !replaced && came > 0 {
+		gone -= came
 	}
-	_, goes := g.held[twin.Path]
-	return !goes
+	return massDeletion(gone, g.files)
 }
 
 // massDeletion says why the loss of gone of so many files is not believed.

@@ -149,6 +149,11 @@ func (v *view) children(p manifest.Path) {
 			v.look(f.Path)
 		}
 	}
+	for q := range v.s.busy {
+		if q.Dir() == p && !there[q.Base()] {
+			v.s.again[q] = struct{}{}
+		}
+	}
 }
 
 // real reports whether dir and all above it are directories and no symlinks:
@@ -230,11 +235,20 @@ func (s *Source) gone(p manifest.Path) {
 	if s.opt.KeepDeleted {
 		return
 	}
-	if _, ok := s.index.Files().Get(p); ok {
+	old, ok := s.index.Files().Get(p)
+	if ok {
 		s.hold(p)
+	}
+	if ok && !old.IsDir() {
+		return
 	}
 	for f := range s.index.Files().Below(p) {
 		s.hold(f.Path)
+	}
+	for q := range s.busy { // what will be committed below it in a moment
+		if q.Within(p) {
+			s.again[q] = struct{}{}
+		}
 	}
 }
 

@@ -211,9 +211,8 @@ func (s *Source) decide(now time.Time) {
 	for p := range maps.Clone(s.guard.held) {
 		v.look(p) // what came back is dropped
 	}
-	massive := s.guard.massive(s.index.Files())
-	if massive != "" && s.working() {
-		s.guard.wait(now)
+	massive := s.guard.massive(s.index.Files(), len(s.roots) > 1)
+	if massive != "" && s.working() && s.guard.wait(now) {
 		return
 	}
 	paths := s.guard.release(massive)
@@ -232,7 +231,9 @@ func (s *Source) decide(now time.Time) {
 
 // working reports whether files are being sent that may turn out to be those
 // that are gone under their old names.
-func (s *Source) working() bool { return s.scanning || s.small > 0 || len(s.done) > 0 }
+func (s *Source) working() bool {
+	return s.scanning || len(s.busy) > 0 || len(s.retries.waiting) > 0
+}
 
 // finishAll takes an outcome and those that came with it.
 func (s *Source) finishAll(o outcome) error {

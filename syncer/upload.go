@@ -90,7 +90,42 @@ func (s *Source) sendFile(ctx context.Context, j job, o *outcome) error {
 	if stat.Size <= inlineMax {
 		o.data = content
 	}
-	return s.store(ctx, j, o, file, content)
+	err = s.store(ctx, j, o, file, content)
+	if err != nil && ctx.Err() == nil && s.clearWay(ctx, j.path) {
+		err = s.store(ctx, j, o, file, content)
+	}
+	return err
+}
+
+// clearWay removes objects of ours that nothing names and that keep a store
+// which is a directory from taking p: one above it, or some below it. An
+// earlier life of this agent left them between an upload and its commit.
+func (s *Source) clearWay(ctx context.Context, p manifest.Path) bool {
+	var orphans []string
+	for dir := p.Dir(); dir != ""; dir = dir.Dir() {
+		if s.orphan(ctx, string(dir)) {
+			orphans = append(orphans, string(dir))
+		}
+	}
+	for info, err := range s.opt.Store.List(ctx, string(p)+"/", "") {
+		if err != nil || !s.orphan(ctx, info.Key) {
+			break // it is not ours alone: the way stays closed
+		}
+		orphans = append(orphans, info.Key)
+	}
+	return len(orphans) > 0 && s.opt.Store.Delete(ctx, orphans...) == nil
+}
+
+// orphan reports whether an object of ours stands at key without a commit.
+func (s *Source) orphan(ctx context.Context, key string) bool {
+	s.mu.RLock()
+	f, ok := s.index.Files().Get(manifest.Path(key))
+	s.mu.RUnlock()
+	if ok && !f.IsDir() {
+		return false
+	}
+	info, err := s.opt.Store.Head(ctx, key)
+	return err == nil && info.Meta[metaWriter] == s.opt.Writer
 }
 
 // hash fills in what the content says, and returns the content of a small file.

@@ -156,6 +156,21 @@ func (r *Replica) remove(p manifest.Path, d *result) {
 		d.deleted++
 	}
 	d.gone = append(d.gone, p)
+	r.prune(p.Dir())
+}
+
+// prune removes directories that held nothing but what is gone now and that
+// the manifest does not name, or no longer: a commit may drop a directory
+// before the last file in it.
+func (r *Replica) prune(dir manifest.Path) {
+	for ; dir != ""; dir = dir.Dir() {
+		if _, ok := r.index.Files().Get(dir); ok {
+			return
+		}
+		if r.root.Remove(disk(dir)) != nil {
+			return
+		}
+	}
 }
 
 func (r *Replica) removeEntry(f manifest.File, d *result) error {

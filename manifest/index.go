@@ -43,14 +43,15 @@ type Entry struct {
 // An Index has one owner goroutine. Others may read it only while the owner
 // does not write.
 type Index struct {
-	path  string
-	file  *os.File
-	pos   Position
-	files *Manifest
-	size  int64 // bytes of the journal that are whole frames
-	begun bool  // the journal says that this boot writes to it
-	live  int   // entries in files
-	dead  int   // records in the journal that later ones replaced
+	path   string
+	file   *os.File
+	pos    Position
+	files  *Manifest
+	size   int64 // bytes of the journal that are whole frames
+	begun  bool  // the journal says that this boot writes to it
+	behind bool  // the journal lacks a step that could not be written
+	live   int   // entries in files
+	dead   int   // records in the journal that later ones replaced
 }
 
 const (
@@ -107,7 +108,9 @@ func (x *Index) Entries() iter.Seq[Entry] {
 }
 
 // Update takes one step: entries are added or replaced, paths in gone are
-// removed, and the index stands at pos. On disk it happens whole or not at all.
+// removed, and the index stands at pos. On disk it happens whole or not at
+// all: after an error the journal is as it was, and the next step that can be
+// written brings what it lacks.
 func (x *Index) Update(pos Position, entries []Entry, gone []Path) error {
 	payload := appendPosition(nil, pos)
 	for _, e := range entries {
@@ -118,8 +121,21 @@ func (x *Index) Update(pos Position, entries []Entry, gone []Path) error {
 	}
 	x.pos = pos
 	x.take(entries, gone)
-	if err := x.append(payload); err != nil {
+	if err := x.save(payload); err != nil {
+		x.behind = true
 		return fmt.Errorf("index %s: %w", x.path, err)
+	}
+	return nil
+}
+
+// save makes the journal say what is in memory. A frame alone would not do
+// when the one before it is missing.
+func (x *Index) save(payload []byte) error {
+	if x.behind {
+		return x.rewrite()
+	}
+	if err := x.append(payload); err != nil {
+		return err
 	}
 	if x.dead > compactFloor && x.dead > 2*x.live {
 		return x.rewrite()
@@ -164,7 +180,7 @@ func (x *Index) take(entries []Entry, gone []Path) {
 // Reset forgets everything, on disk too.
 func (x *Index) Reset() error {
 	x.pos, x.files = Position{}, New()
-	x.live, x.dead = 0, 0
+	x.live, x.dead, x.behind = 0, 0, true
 	return x.rewrite()
 }
 
@@ -172,6 +188,11 @@ func (x *Index) Reset() error {
 func (x *Index) Close() error {
 	if !x.begun {
 		return x.file.Close()
+	}
+	if x.behind {
+		if err := x.rewrite(); err != nil {
+			return errors.Join(err, x.file.Close()) // an earlier state, not marked as closed
+		}
 	}
 	err := x.append(appendString(nil, frameBoot, closedBoot))
 	return errors.Join(err, x.file.Sync(), x.file.Close())
@@ -280,7 +301,7 @@ func (x *Index) rewrite() error {
 		return err
 	}
 	x.file.Close()
-	x.file, x.dead, x.begun = tmp, 0, true
+	x.file, x.dead, x.begun, x.behind = tmp, 0, true, false
 	x.size, err = tmp.Seek(0, io.SeekCurrent)
 	return err
 }

@@ -80,6 +80,10 @@ type stagedFile struct {
 func (r *Replica) stage(ctx context.Context, p *plan, d *result) []stagedFile {
 	var staged []stagedFile
 	for _, u := range p.reuse {
+		if err := ctx.Err(); err != nil {
+			d.fail(u.change.Path, err)
+			continue
+		}
 		temp, err := r.copyLocal(u)
 		if err != nil {
 			p.files = append(p.files, u.change)
@@ -87,9 +91,6 @@ func (r *Replica) stage(ctx context.Context, p *plan, d *result) []stagedFile {
 		}
 		d.reusedBytes += u.change.Size
 		staged = append(staged, stagedFile{u.change, temp})
-		if ctx.Err() != nil {
-			break
-		}
 	}
 	return staged
 }
@@ -166,7 +167,7 @@ func (r *Replica) removeEntry(f manifest.File, d *result) error {
 		if !fi.IsDir() {
 			return nil // somebody else's by now
 		}
-		if err := r.root.Remove(name); err != nil && !notEmpty(err) {
+		if err := r.within(f.Path, func() error { return r.root.Remove(name) }); err != nil && !notEmpty(err) {
 			return err
 		}
 		return nil
@@ -174,5 +175,5 @@ func (r *Replica) removeEntry(f manifest.File, d *result) error {
 	if !r.ours(f.Path, fi) {
 		return r.keepAside(f.Path, d)
 	}
-	return r.root.Remove(name)
+	return r.within(f.Path, func() error { return r.root.Remove(name) })
 }

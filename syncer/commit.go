@@ -51,9 +51,8 @@ func (s *Source) commit(ctx context.Context) error {
 	s.since = time.Now()
 	s.announce(pos, c, batch)
 	replaced := s.replaced(batch)
-	if err := s.note(pos, batch); err != nil {
-		return err
-	}
+	s.note(pos, batch)
+	s.guard.grown(s.index.Files().Count(), time.Now())
 	s.release(ctx, batch, replaced)
 	s.checkpoint(ctx, pos, len(batch))
 	s.report(pos, c, batch)
@@ -70,7 +69,7 @@ func (s *Source) nextCommit() *manifest.Commit {
 	if pos.Generation == 0 {
 		pos.Epoch = manifest.Epoch(randomID())
 	}
-	slices.SortFunc(s.done, func(a, b outcome) int { return cmp.Compare(a.path, b.path) })
+	slices.SortFunc(s.done, inOrder)
 	n := min(len(s.done), commitMax)
 	c := &manifest.Commit{
 		Epoch: pos.Epoch, Generation: pos.Generation + 1, Prev: pos.Commit,
@@ -81,6 +80,21 @@ func (s *Source) nextCommit() *manifest.Commit {
 		c.Changes[i] = o.change()
 	}
 	return c
+}
+
+// inOrder has what is there before what is gone, a directory before what it
+// holds, and deletions the other way round: wherever a long list is cut into
+// commits, nothing is left below a directory that is gone.
+func inOrder(a, b outcome) int {
+	switch {
+	case a.gone && b.gone:
+		return cmp.Compare(b.path, a.path)
+	case a.gone:
+		return 1
+	case b.gone:
+		return -1
+	}
+	return cmp.Compare(a.path, b.path)
 }
 
 func (o outcome) change() manifest.Change {
@@ -119,7 +133,7 @@ func (s *Source) replaced(batch []outcome) []manifest.Path {
 }
 
 // note takes the batch into the index.
-func (s *Source) note(pos manifest.Position, batch []outcome) error {
+func (s *Source) note(pos manifest.Position, batch []outcome) {
 	var (
 		entries []manifest.Entry
 		gone    []manifest.Path
@@ -131,13 +145,17 @@ func (s *Source) note(pos manifest.Position, batch []outcome) error {
 			entries = append(entries, o.entry)
 		}
 	}
-	return s.update(pos, entries, gone)
+	s.update(pos, entries, gone)
 }
 
-func (s *Source) update(pos manifest.Position, entries []manifest.Entry, gone []manifest.Path) error {
+// update takes a step in the index. One that the disk refuses is in memory all
+// the same, and a restart finds it in the log: the source goes on.
+func (s *Source) update(pos manifest.Position, entries []manifest.Entry, gone []manifest.Path) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.index.Update(pos, entries, gone)
+	if err := s.index.Update(pos, entries, gone); err != nil {
+		s.log.Warn("index not saved, the next start has more to read", "err", err)
+	}
 }
 
 // release lets the paths of the batch be worked on again, those whose object

@@ -15,6 +15,10 @@ const (
 	// holdMax bounds the wait where deletions never stop coming.
 	holdMax = 10 * time.Second
 
+	// waveQuiet is how long no deletion may be let through until the next ones
+	// are judged by themselves: a tree may be emptied slowly.
+	waveQuiet = time.Minute
+
 	guardFiles = 100 // from how many files on the loss of half is a mass deletion
 )
 
@@ -23,7 +27,13 @@ const (
 type guard struct {
 	allow bool // let one mass deletion through
 
+	base   int       // files when the wave of deletions began
+	passed int       // files let through in it
+	waved  time.Time // when the last was
+	open   bool      // the wave is the mass deletion that was allowed
+
 	held   map[manifest.Path]struct{}
+	gone   int       // files among those held, when they were last counted
 	first  time.Time // when the first of those held came
 	last   time.Time // when the last did
 	reason string    // why nothing is let through; "" when all is well
@@ -70,22 +80,33 @@ func (g *guard) due() (time.Time, bool) {
 	return at, true
 }
 
-// release returns the held deletions, which are paths of files, or sets the
-// reason why they must not be carried out.
-func (g *guard) release(files *manifest.Manifest) []manifest.Path {
-	gone := 0
+// release returns the held deletions, or sets the reason why they must not be
+// carried out. While puts are pending it may only wait: of a directory that
+// was moved, the old names go before the new ones are committed.
+func (g *guard) release(files *manifest.Manifest, now time.Time, pending bool) []manifest.Path {
+	g.gone = 0
 	for p := range g.held {
 		if f, ok := files.Get(p); ok && !f.IsDir() {
-			gone++
+			g.gone++
 		}
 	}
-	if massive := massDeletion(gone, files.Count()); massive != "" {
-		if !g.allow {
-			g.reason = massive
-			return nil
-		}
-		g.allow = false // once
+	if now.Sub(g.waved) > waveQuiet {
+		g.base, g.passed, g.open = files.Count(), 0, false
 	}
+	massive := g.massive(files.Count())
+	switch {
+	case massive == "" || g.open:
+	case pending && now.Before(g.first.Add(holdMax)):
+		g.last = now
+		return nil
+	case !g.allow:
+		g.reason = massive
+		return nil
+	default:
+		g.allow, g.open = false, true
+	}
+	g.passed += g.gone
+	g.waved = now
 	paths := make([]manifest.Path, 0, len(g.held))
 	for p := range g.held {
 		paths = append(paths, p)
@@ -95,13 +116,23 @@ func (g *guard) release(files *manifest.Manifest) []manifest.Path {
 	return paths
 }
 
-// massDeletion says why the loss of gone of so many files is not believed.
-func massDeletion(gone, files int) string {
+// massive says why the loss of what is held, of so many files, is not believed.
+func (g *guard) massive(files int) string {
+	gone, base := g.gone+g.passed, max(g.base, files+g.passed)
 	switch {
-	case gone > 1 && gone == files:
+	case g.gone > 1 && g.gone == files:
 		return fmt.Sprintf("all %d files are gone from the source", files)
-	case files >= guardFiles && 2*gone > files:
-		return fmt.Sprintf("%d of %d files are gone from the source at once", gone, files)
+	case base >= guardFiles && 2*gone > base:
+		return fmt.Sprintf("%d of %d files are gone from the source at once", gone, base)
 	}
 	return ""
+}
+
+// grown decides anew when there are so many more files that those held are no
+// longer most of them.
+func (g *guard) grown(files int, now time.Time) {
+	if g.reason != "" && g.massive(files) == "" {
+		g.reason = ""
+		g.first, g.last = now, now
+	}
 }

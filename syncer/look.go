@@ -63,7 +63,7 @@ func (s *Source) takeScan(ctx context.Context, r scanned) {
 		defer s.startScan(ctx, next)
 	}
 	if r.err != nil {
-		s.lost = r.err.Error()
+		s.lost, s.lookAt = r.err.Error(), time.Now().Add(rootPoll)
 		return
 	}
 	if !s.checkRoot() {
@@ -71,9 +71,6 @@ func (s *Source) takeScan(ctx context.Context, r scanned) {
 	}
 	clear(s.skipped)
 	s.skipsNew = true
-	for _, skip := range r.scan.Skipped {
-		s.skipped[skip.Name] = skip
-	}
 	v := view{s: s, walked: true}
 	for _, d := range r.scan.Changed {
 		v.look(d.Path)
@@ -81,6 +78,9 @@ func (s *Source) takeScan(ctx context.Context, r scanned) {
 	v = view{s: s, dirs: make(map[manifest.Path]bool)} // these were not met by the walk
 	for _, p := range r.scan.Gone {
 		v.look(p)
+	}
+	for _, skip := range r.scan.Skipped { // last: a directory that cannot be read is looked at, too
+		s.skipped[skip.Name] = skip
 	}
 	s.scannedN++
 }
@@ -102,17 +102,15 @@ func (v *view) look(p manifest.Path) {
 		return
 	}
 	s.retries.drop(p)
-	if !v.real(p.Dir()) {
-		s.gone(p)
-		return
-	}
+	real := v.real(p.Dir())
 	fi, err := os.Lstat(s.disk(p))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDir) {
+	switch {
+	case !real, errors.Is(err, fs.ErrNotExist), errors.Is(err, errNotDir):
 		s.unskip(p)
 		s.gone(p)
 		return
-	}
-	if err != nil {
+	case err != nil:
+		s.succeed(p)
 		s.skip(manifest.Skipped{Name: string(p), Why: manifest.SkipUnreadable, Err: err})
 		return
 	}
@@ -123,11 +121,24 @@ func (v *view) look(p manifest.Path) {
 	}
 	s.guard.drop(p, time.Now())
 	s.unskip(p)
+	if dir := p.Dir(); dir != "" && !s.known(dir) {
+		v.look(dir) // a manifest without it would leave it on workers for ever
+	}
 	s.present(p, manifest.StatOf(fi))
 }
 
+// known reports whether something is committed at p, or about to be.
+func (s *Source) known(p manifest.Path) bool {
+	if _, ok := s.busy[p]; ok {
+		return true
+	}
+	_, ok := s.index.Files().Get(p)
+	return ok
+}
+
 // real reports whether dir and all above it are directories and no symlinks:
-// what lies behind a symlink is not part of the source.
+// what lies behind a symlink is not part of the source. One that cannot be
+// looked at is taken for real, since what it holds is not gone.
 func (v *view) real(dir manifest.Path) bool {
 	if dir == "" || v.walked {
 		return true
@@ -138,7 +149,7 @@ func (v *view) real(dir manifest.Path) bool {
 	ok := v.real(dir.Dir())
 	if ok {
 		fi, err := os.Lstat(v.s.disk(dir))
-		ok = err == nil && fi.IsDir()
+		ok = err == nil && fi.IsDir() || err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNotDir)
 	}
 	v.dirs[dir] = ok
 	return ok
@@ -148,16 +159,23 @@ func (v *view) real(dir manifest.Path) bool {
 func (s *Source) present(p manifest.Path, stat manifest.Stat) {
 	old, known := s.index.Files().Get(p)
 	if stat.Mode.IsDir() {
-		if mode := manifest.DirMode(stat.Mode); !known || old.Mode != mode {
+		mode := manifest.DirMode(stat.Mode)
+		switch {
+		case known && old.Mode == mode:
+			s.succeed(p)
+		case s.belowFile(p):
+			s.retries.soon(p, time.Now())
+		default:
 			s.busy[p] = sending
 			s.finishPut(outcome{path: p, entry: manifest.Entry{File: manifest.File{Path: p, Mode: mode}}, began: time.Now()})
 		}
 		return
 	}
 	if known && s.index.Stat(p).Unchanged(stat) && old.Mode == stat.Mode.Perm() {
+		s.succeed(p)
 		return
 	}
-	if s.blocked(p, known && old.IsDir()) {
+	if s.belowFile(p) || s.aboveFiles(p, known && old.IsDir()) {
 		s.retries.soon(p, time.Now())
 		return
 	}
@@ -170,26 +188,32 @@ func (s *Source) present(p manifest.Path, stat manifest.Stat) {
 	s.queue.push(j)
 }
 
-// blocked reports whether the object of p cannot be written yet, since some
-// stores are directories: a file stood where p needs a directory, or p was a
-// directory and what it held is still there.
-func (s *Source) blocked(p manifest.Path, wasDir bool) bool {
+// belowFile reports whether a file is committed where p needs a directory, or
+// its object is still there. Some stores are directories: it must go first.
+func (s *Source) belowFile(p manifest.Path) bool {
 	for dir := p.Dir(); dir != ""; dir = dir.Dir() {
 		if f, ok := s.index.Files().Get(dir); ok && !f.IsDir() {
-			(&view{s: s}).look(dir)
+			(&view{s: s, dirs: make(map[manifest.Path]bool)}).look(dir)
 			return true
 		}
 		if s.busy[dir] == removing {
 			return true
 		}
 	}
-	if !wasDir {
-		return false
-	}
+	return false
+}
+
+// aboveFiles reports whether something is committed below p, where a file is
+// now, or about to be: it must go first. p may have been a directory that was
+// not committed itself.
+func (s *Source) aboveFiles(p manifest.Path, wasDir bool) bool {
 	empty := true
 	for f := range s.index.Files().Below(p) {
 		s.guard.hold(f.Path, time.Now())
 		empty = false
+	}
+	if !wasDir && empty {
+		return false
 	}
 	for q := range s.busy {
 		empty = empty && !q.Within(p)
@@ -200,6 +224,7 @@ func (s *Source) blocked(p manifest.Path, wasDir bool) bool {
 // gone deals with a path at which nothing is left to sync: with all that is
 // committed there and below.
 func (s *Source) gone(p manifest.Path) {
+	s.succeed(p) // nothing is left to be done for it
 	if s.opt.KeepDeleted {
 		return
 	}

@@ -54,14 +54,16 @@ func (s *Source) run(ctx context.Context, feed Feed) (err error) {
 	for i := range s.opt.Workers + largeUploads {
 		uploads.Go(func() { s.upload(work, i < largeUploads) })
 	}
+	feeding, leave := context.WithCancel(ctx)
 	defer func() {
+		leave() // whoever feeds the loop would wait for ctx, which may go on
 		stop()
 		s.queue.close()
 		go s.discard(&uploads)
 		uploads.Wait()
 		s.side.Wait()
 	}()
-	batches, lost := s.inputs(ctx, feed)
+	batches, lost := s.inputs(feeding, feed)
 	return s.loop(ctx, work, batches, lost)
 }
 
@@ -137,15 +139,16 @@ func (s *Source) step(ctx context.Context) error {
 	now := time.Now()
 	s.retry(now)
 	s.decide(now)
-	if s.lost != "" && s.checkRoot() {
-		s.startScan(ctx, "root")
+	if s.lost != "" && !s.once && !now.Before(s.lookAt) {
+		s.lookAt = now.Add(rootPoll)
+		if s.checkRoot() {
+			s.startScan(ctx, "root")
+		}
 	}
 	if err := s.commitAll(ctx); err != nil {
 		return err
 	}
-	if err := s.noteTouched(); err != nil {
-		return err
-	}
+	s.noteTouched()
 	if !s.ready && s.scannedN > 0 && s.idle() {
 		if err := s.begin(ctx); err != nil {
 			return err
@@ -180,7 +183,7 @@ func (s *Source) wait(now time.Time) time.Duration {
 	earlier(s.commitDue(now))
 	earlier(s.guardDue(now))
 	earlier(s.retries.due())
-	earlier(now.Add(rootPoll), s.lost != "")
+	earlier(s.lookAt, s.lost != "" && !s.once)
 	return max(0, next.Sub(now))
 }
 
@@ -211,7 +214,7 @@ func (s *Source) decide(now time.Time) {
 	for p := range maps.Clone(s.guard.held) {
 		v.look(p) // what came back is dropped
 	}
-	paths := s.guard.release(s.index.Files())
+	paths := s.guard.release(s.index.Files(), now, len(s.busy) > 0)
 	if s.guard.reason != "" {
 		s.log.Warn("guarded: deletions held back", "reason", s.guard.reason)
 	}
@@ -357,13 +360,13 @@ func (s *Source) commitAll(ctx context.Context) error {
 }
 
 // noteTouched takes files whose Stat changed and whose content did not into the index.
-func (s *Source) noteTouched() error {
+func (s *Source) noteTouched() {
 	if len(s.touched) == 0 {
-		return nil
+		return
 	}
 	entries := s.touched
 	s.touched = nil
-	return s.update(s.index.Position(), entries, nil)
+	s.update(s.index.Position(), entries, nil)
 }
 
 // idle reports whether nothing is left to do.
@@ -391,7 +394,8 @@ func (s *Source) drain(ctx context.Context) error {
 			s.dismiss(j)
 		}
 		if len(s.busy) == 0 {
-			return s.noteTouched()
+			s.noteTouched()
+			return nil
 		}
 		if len(s.busy) == len(s.done) {
 			if err := s.commit(ctx); err != nil {

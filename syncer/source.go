@@ -79,6 +79,8 @@ type Source struct {
 	dev   uint64        // the root's device when it was first seen
 	lost  string        // why the root may not be read now; "" when it may
 
+	lookAt time.Time // when a lost root is looked at again
+
 	queue    *queue
 	outcomes chan outcome
 	scans    chan scanned
@@ -259,7 +261,10 @@ func (s *Source) bridge(ctx context.Context, pos manifest.Position, damage error
 	if err := s.acquire(ctx); err != nil {
 		return err
 	}
-	return s.wal.Checkpoint(ctx, pos, s.index.Files())
+	if err := s.wal.Checkpoint(ctx, pos, s.index.Files()); err != nil {
+		return err
+	}
+	return s.rebuild(ctx) // with the commits that follow, should there be any
 }
 
 // adopt notes committed changes whose files were not looked at.

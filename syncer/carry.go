@@ -63,6 +63,7 @@ func (r *Replica) carryOut(ctx context.Context, p *plan) *result {
 	for _, path := range p.late {
 		r.remove(path, d)
 	}
+	r.tidy(p, d)
 	// Modes last and children first: a directory may forbid writing.
 	for _, dir := range slices.Backward(p.dirs) {
 		r.setMode(dir, d)
@@ -155,6 +156,37 @@ func (r *Replica) remove(p manifest.Path, d *result) {
 		d.deleted++
 	}
 	d.gone = append(d.gone, p)
+}
+
+// tidy removes directories that nothing is left in and that the manifest does
+// not name: they were made for a file that came before its directory, or could
+// not go before it.
+func (r *Replica) tidy(p *plan, d *result) {
+	if len(d.gone) == 0 {
+		return
+	}
+	stays := make(map[manifest.Path]bool, len(d.gone)+len(p.dirs)) // where the plan says so
+	for _, path := range d.gone {
+		stays[path] = false
+	}
+	for _, f := range p.dirs {
+		stays[f.Path] = true
+	}
+	named := func(dir manifest.Path) bool {
+		if stay, ok := stays[dir]; ok {
+			return stay
+		}
+		_, ok := r.index.Files().Get(dir)
+		return ok
+	}
+	for _, path := range d.gone {
+		for dir := path.Dir(); dir != "" && !named(dir); dir = dir.Dir() {
+			fi, err := r.root.Lstat(disk(dir))
+			if err == nil && (!fi.IsDir() || r.root.Remove(disk(dir)) != nil) {
+				break
+			}
+		}
+	}
 }
 
 func (r *Replica) removeEntry(f manifest.File, d *result) error {

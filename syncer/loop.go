@@ -218,14 +218,30 @@ func (s *Source) decide(now time.Time) {
 	if s.guard.reason != "" {
 		s.log.Warn("guarded: deletions held back", "reason", s.guard.reason)
 	}
+	slices.SortFunc(paths, deepestFirst)
 	for _, p := range paths {
 		old, ok := s.index.Files().Get(p)
 		if _, busy := s.busy[p]; busy || !ok {
 			continue
 		}
-		s.busy[p] = sending
+		if old.IsDir() && !s.leaving(p) {
+			s.guard.hold(p, now) // its turn comes when what it holds is free
+			continue
+		}
+		s.busy[p] = leaving
 		s.finishPut(outcome{path: p, gone: true, entry: manifest.Entry{File: old}, began: now})
 	}
+}
+
+// leaving reports whether all that is committed below dir is about to be
+// committed as gone.
+func (s *Source) leaving(dir manifest.Path) bool {
+	for f := range s.index.Files().Below(dir) {
+		if s.busy[f.Path] != leaving {
+			return false
+		}
+	}
+	return true
 }
 
 // finishAll takes an outcome and those that came with it.

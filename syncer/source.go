@@ -61,6 +61,7 @@ type phase uint8
 
 const (
 	sending  phase = iota + 1 // read, uploaded, or waiting for its commit
+	leaving                   // gone, and waiting for its commit
 	removing                  // committed as gone; its object is being deleted
 )
 

@@ -158,6 +158,18 @@ func (r *Replica) remove(p manifest.Path, d *result) {
 	d.gone = append(d.gone, p)
 }
 
+// real reports whether dir and all above it are directories: behind a symlink
+// or a file of others is nothing of ours.
+func (r *Replica) real(dir manifest.Path) bool {
+	for ; dir != ""; dir = dir.Dir() {
+		// What leads out of the root is an error here, and its parent tells why.
+		if fi, err := r.root.Lstat(disk(dir)); err == nil && !fi.IsDir() {
+			return false
+		}
+	}
+	return true
+}
+
 // tidy removes directories that nothing is left in and that the manifest does
 // not name: they were made for a file that came before its directory, or could
 // not go before it.
@@ -192,6 +204,9 @@ func (r *Replica) tidy(p *plan, d *result) {
 func (r *Replica) removeEntry(f manifest.File, d *result) error {
 	name := disk(f.Path)
 	fi, err := r.root.Lstat(name)
+	if err != nil && !r.real(f.Path.Dir()) {
+		return fs.ErrNotExist
+	}
 	if err != nil {
 		return err
 	}

@@ -127,11 +127,8 @@ func (r *Replica) arrived(f manifest.File, d *result) {
 // stands at p may be replaced. A stranger's file is kept beside.
 func (r *Replica) makeRoom(p manifest.Path, d *result) error {
 	fi, err := r.root.Lstat(disk(p))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDir) {
-		return r.parents(p, d)
-	}
 	if err != nil {
-		return err
+		return r.parents(p, d) // a file or a symlink may stand where p needs a directory
 	}
 	if r.ours(p, fi) {
 		return nil

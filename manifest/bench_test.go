@@ -2,15 +2,22 @@ package manifest_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/skyagent/skyagent/manifest"
 )
 
 // goTree is a real tree of some 12,000 files, which every Go toolchain has.
-func goTree() string { return filepath.Join(runtime.GOROOT(), "src") }
+func goTree() string {
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		panic(err)
+	}
+	return filepath.Join(strings.TrimSpace(string(root)), "src")
+}
 
 // indexed returns an index that holds the tree at root as it is.
 func indexed(b *testing.B, root, path string) *manifest.Index {

@@ -103,6 +103,9 @@ func tree(t testing.TB, dir string) string {
 	var b strings.Builder
 	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		rel, _ := filepath.Rel(dir, p)
+		if rel == manifest.Reserved {
+			return fs.SkipDir
+		}
 		if err != nil || rel == "." || d.Type()&fs.ModeSymlink != 0 {
 			return err
 		}

@@ -59,9 +59,8 @@ func (s *Source) commit(ctx context.Context) error {
 	s.since = time.Now()
 	s.announce(pos, c, batch)
 	replaced := s.replaced(batch)
-	if err := s.note(pos, batch); err != nil {
-		return err
-	}
+	s.note(pos, batch)
+	s.guard.grown(s.index.Files().Count(), time.Now())
 	s.release(ctx, batch, replaced)
 	if due {
 		s.checkpoint(ctx, pos)
@@ -71,7 +70,7 @@ func (s *Source) commit(ctx context.Context) error {
 }
 
 // nextCommit returns the commit to write: the one whose answer was lost, as it
-// was, or what is finished now, in the order of the paths.
+// was, or what is finished now.
 func (s *Source) nextCommit() *manifest.Commit {
 	if s.unsent != nil {
 		return s.unsent
@@ -80,6 +79,7 @@ func (s *Source) nextCommit() *manifest.Commit {
 	if pos.Generation == 0 {
 		pos.Epoch = manifest.Epoch(randomID())
 	}
+	slices.SortFunc(s.done, inOrder)
 	n := min(len(s.done), commitMax)
 	c := &manifest.Commit{
 		Epoch: pos.Epoch, Generation: pos.Generation + 1, Prev: pos.Commit,
@@ -95,7 +95,6 @@ func (s *Source) nextCommit() *manifest.Commit {
 // sortOut takes back what does not go together: a file, and something below
 // the same name. One of the two is no longer so, and a second look tells which.
 func (s *Source) sortOut(ctx context.Context) (some bool) {
-	s.sortDone()
 	next := make(map[manifest.Path]outcome, len(s.done))
 	for _, o := range s.done {
 		next[o.path] = o
@@ -161,8 +160,19 @@ func (s *Source) findClash(o outcome, next map[manifest.Path]outcome, clash map[
 	}
 }
 
-func (s *Source) sortDone() {
-	slices.SortFunc(s.done, func(a, b outcome) int { return cmp.Compare(a.path, b.path) })
+// inOrder has what is there before what is gone, a directory before what it
+// holds, and deletions the other way round: wherever a long list is cut into
+// commits, nothing is left below a directory that is gone.
+func inOrder(a, b outcome) int {
+	switch {
+	case a.gone && b.gone:
+		return cmp.Compare(b.path, a.path)
+	case a.gone:
+		return 1
+	case b.gone:
+		return -1
+	}
+	return cmp.Compare(a.path, b.path)
 }
 
 func (o outcome) change() manifest.Change {
@@ -215,7 +225,7 @@ func (s *Source) replaced(batch []outcome) []manifest.Path {
 }
 
 // note takes the batch into the index.
-func (s *Source) note(pos manifest.Position, batch []outcome) error {
+func (s *Source) note(pos manifest.Position, batch []outcome) {
 	var (
 		entries []manifest.Entry
 		gone    []manifest.Path
@@ -227,13 +237,17 @@ func (s *Source) note(pos manifest.Position, batch []outcome) error {
 			entries = append(entries, o.entry)
 		}
 	}
-	return s.update(pos, entries, gone)
+	s.update(pos, entries, gone)
 }
 
-func (s *Source) update(pos manifest.Position, entries []manifest.Entry, gone []manifest.Path) error {
+// update takes a step in the index. One that the disk refuses is in memory all
+// the same, and a restart finds it in the log: the source goes on.
+func (s *Source) update(pos manifest.Position, entries []manifest.Entry, gone []manifest.Path) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.index.Update(pos, entries, gone)
+	if err := s.index.Update(pos, entries, gone); err != nil {
+		s.log.Warn("index not saved, the next start has more to read", "err", err)
+	}
 }
 
 // release lets the paths of the batch be worked on again, those whose object

@@ -55,9 +55,8 @@ func (s *Source) upload(ctx context.Context, big bool) {
 func (s *Source) send(ctx context.Context, j job) outcome {
 	o := outcome{path: j.path, began: time.Now(), large: j.large()}
 	o.err = s.sendFile(ctx, j, &o)
-	if errors.Is(o.err, fs.ErrNotExist) && !errors.Is(o.err, objstore.ErrNoBucket) {
-		o.gone = true
-	}
+	var local localError // what a store misses is another matter
+	o.gone = errors.As(o.err, &local) && (errors.Is(o.err, fs.ErrNotExist) || errors.Is(o.err, errNotDir))
 	return o
 }
 
@@ -326,13 +325,19 @@ func unreadable(err error) bool {
 	return errors.As(err, &local) && !errors.Is(err, manifest.ErrUnstable) && !errors.Is(err, os.ErrClosed)
 }
 
-// removeObjects deletes the objects of paths that are committed as gone.
+// removeObjects deletes the objects of paths that are committed as gone. While
+// the store refuses, the paths stay busy: nothing else would find the objects.
 func (s *Source) removeObjects(ctx context.Context, paths []manifest.Path) outcome {
 	keys := make([]string, len(paths))
 	for i, p := range paths {
 		keys[i] = string(p)
 	}
 	slices.Sort(keys)
-	err := s.opt.Store.Delete(ctx, keys...)
-	return outcome{paths: paths, err: err}
+	for wait := laterMin; ; wait = min(2*wait, laterMax) {
+		err := s.opt.Store.Delete(ctx, keys...)
+		if err == nil || s.once || pause(ctx, jitter(wait)) != nil {
+			return outcome{paths: paths, err: err}
+		}
+		s.log.Warn("objects of deleted files not removed, trying again", "count", len(keys), "err", err)
+	}
 }

@@ -276,7 +276,7 @@ func (s *Source) gone(p manifest.Path) {
 	}
 }
 
-func (s *Source) hold(p manifest.Path) { s.guard.hold(p, time.Now()) }
+func (s *Source) hold(p manifest.Path) { s.guard.hold(p, s.index.Files().Count(), time.Now()) }
 
 func (s *Source) skip(k manifest.Skipped) {
 	if old, ok := s.skipped[k.Name]; !ok || old.Why != k.Why {

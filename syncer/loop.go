@@ -211,8 +211,7 @@ func (s *Source) decide(now time.Time) {
 	for p := range maps.Clone(s.guard.held) {
 		v.look(p) // what came back is dropped
 	}
-	pending := s.scanning || len(s.busy) > 0 || len(s.retries.waiting) > 0
-	paths := s.guard.release(s.index.Files(), now, pending)
+	paths := s.guard.release(s.index.Files(), s.coming(), now)
 	if s.guard.reason != "" {
 		s.log.Warn("guarded: deletions held back", "reason", s.guard.reason)
 	}
@@ -223,12 +222,24 @@ func (s *Source) decide(now time.Time) {
 			continue
 		}
 		if old.IsDir() && !s.leaving(p) {
-			s.guard.hold(p, now) // its turn comes when what it holds is free
+			s.hold(p) // its turn comes when what it holds is free
 			continue
 		}
 		s.busy[p] = leaving
 		s.finishPut(outcome{path: p, gone: true, entry: manifest.Entry{File: old}, began: now})
 	}
+}
+
+// coming returns how many paths that are not committed are being sent, or wait
+// for others to go.
+func (s *Source) coming() int {
+	n := len(s.retries.waiting)
+	for p, phase := range s.busy {
+		if _, known := s.index.Files().Get(p); phase == sending && !known {
+			n++
+		}
+	}
+	return n
 }
 
 // leaving reports whether all that is committed below dir is about to be

@@ -17,7 +17,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -28,6 +27,10 @@ const Patience = 60 * time.Second
 var build = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "skyagent-test-")
 	if err != nil {
+		return "", err
+	}
+	// Other users run it too.
+	if err := os.Chmod(dir, 0o755); err != nil {
 		return "", err
 	}
 	binary := filepath.Join(dir, "skyagent")
@@ -67,7 +70,7 @@ func (h *Home) command(t testing.TB, args []string) *exec.Cmd {
 	cmd := exec.Command(Binary(t), args...)
 	cmd.Env = append(os.Environ(), h.Env...)
 	if h.User != 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: h.User, Gid: h.User}}
+		cmd.SysProcAttr = runAs(h.User)
 	}
 	return cmd
 }

@@ -5,7 +5,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # A first run builds the pinned test servers, which takes minutes.
 TIMEOUT := 40m
 
-.PHONY: build test race lint cross bench
+.PHONY: build test race lint cross bench docs
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/skyagent ./cmd/skyagent
@@ -33,3 +33,7 @@ cross:
 bench:
 	go test -timeout $(TIMEOUT) -run '^$$' -bench . -benchtime 1x -v ./bench
 	go test -run '^$$' -bench . -benchmem ./manifest ./watcher ./bus ./objstore/...
+
+# The pages that the code writes: the command line and the metrics.
+docs:
+	go test ./cmd/skyagent ./metrics -run 'Documented' -update

@@ -88,13 +88,27 @@ func (b *mailbox) signal() {
 
 // take waits for an event. The source that has waited longest comes first.
 func (b *mailbox) take(ctx context.Context) (manifest.Event, error) {
-	select {
-	case <-ctx.Done():
-		return manifest.Event{}, ctx.Err()
-	case <-b.full:
+	for {
+		select {
+		case <-ctx.Done():
+			return manifest.Event{}, ctx.Err()
+		case <-b.full:
+		}
+		if e, ok := b.pop(); ok {
+			return e, nil
+		}
 	}
+}
+
+// pop returns the event that has waited longest. There may be none although
+// full said so: an event that came between the word and the look was taken
+// with the one it replaced.
+func (b *mailbox) pop() (manifest.Event, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if len(b.waiting) == 0 {
+		return manifest.Event{}, false
+	}
 	s := b.waiting[0]
 	b.waiting = b.waiting[1:]
 	e := *s.event
@@ -102,5 +116,5 @@ func (b *mailbox) take(ctx context.Context) (manifest.Event, error) {
 	if len(b.waiting) > 0 {
 		b.signal()
 	}
-	return e, nil
+	return e, true
 }

@@ -2,15 +2,23 @@ package manifest_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/skyagent/skyagent/manifest"
 )
 
-// goTree is a real tree of some 12,000 files, which every Go toolchain has.
-func goTree() string { return filepath.Join(runtime.GOROOT(), "src") }
+// goTree returns a real tree of some 12,000 files, which every Go toolchain has.
+func goTree(b *testing.B) string {
+	b.Helper()
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return filepath.Join(strings.TrimSpace(string(out)), "src")
+}
 
 // indexed returns an index that holds the tree at root as it is.
 func indexed(b *testing.B, root, path string) *manifest.Index {
@@ -38,7 +46,7 @@ func indexed(b *testing.B, root, path string) *manifest.Index {
 }
 
 func BenchmarkScanUnchanged(b *testing.B) {
-	root := goTree()
+	root := goTree(b)
 	x := indexed(b, root, filepath.Join(b.TempDir(), "index"))
 	defer x.Close()
 	for b.Loop() {
@@ -52,7 +60,7 @@ func BenchmarkScanUnchanged(b *testing.B) {
 
 func BenchmarkOpenIndex(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "index")
-	x := indexed(b, goTree(), path)
+	x := indexed(b, goTree(b), path)
 	n := x.Files().Len()
 	if err := x.Close(); err != nil {
 		b.Fatal(err)

@@ -23,9 +23,14 @@ const (
 	formatVersion = 1
 	headerSize    = len(magic) + 2
 
-	// maxDecoded bounds what a small hostile object may unpack to, in bytes.
-	// A manifest entry takes about 120 bytes, so this is some 17 million files.
+	// maxDecoded bounds what an object may unpack to, in bytes. A manifest
+	// entry takes about 120 bytes, so this is some 17 million files.
 	maxDecoded = 2 << 30
+	// A small hostile object may unpack to less: to floorDecoded bytes, and
+	// maxRatio more for each of its own. Hashes do not compress, and directories
+	// with long names were seen to shrink by 200.
+	floorDecoded = 16 << 20
+	maxRatio     = 1000
 )
 
 // ErrCorrupt says that bytes are not what was once encoded.
@@ -40,14 +45,14 @@ func (e *VersionError) Error() string {
 
 var (
 	encoder = sync.OnceValue(func() *zstd.Encoder {
-		e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(true))
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(true), zstd.WithZeroFrames(true))
 		if err != nil {
 			panic(err) // constant options: cannot be wrong
 		}
 		return e
 	})
 	decoder = sync.OnceValue(func() *zstd.Decoder {
-		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(maxDecoded))
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(maxDecoded), zstd.WithDecodeAllCapLimit(true))
 		if err != nil {
 			panic(err)
 		}
@@ -66,10 +71,33 @@ func unseal(kind byte, b []byte) ([]byte, error) {
 	if len(b) < headerSize || string(b[:len(magic)]) != magic || b[len(magic)] != kind {
 		return nil, fmt.Errorf("%w: header is not ours", ErrCorrupt)
 	}
-	if v := int(b[len(magic)+1]); v > formatVersion {
+	switch v := int(b[len(magic)+1]); {
+	case v > formatVersion:
 		return nil, &VersionError{Major: v}
+	case v == 0:
+		return nil, fmt.Errorf("%w: format version 0", ErrCorrupt)
 	}
-	msg, err := decoder().DecodeAll(b[headerSize:], nil)
+	return unpack(b[headerSize:])
+}
+
+// unnamedSize is below what an encoder may leave out of a frame's header how
+// much it holds, in bytes.
+const unnamedSize = 256
+
+// unpack returns what the zstd frame b holds.
+func unpack(b []byte) ([]byte, error) {
+	var h zstd.Header
+	if err := h.Decode(b); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrCorrupt, err)
+	}
+	size := uint64(unnamedSize)
+	if h.HasFCS {
+		size = h.FrameContentSize
+	}
+	if size > min(maxDecoded, floorDecoded+maxRatio*uint64(len(b))) {
+		return nil, fmt.Errorf("%w: %d bytes may not unpack to %d", ErrCorrupt, len(b), size)
+	}
+	msg, err := decoder().DecodeAll(b, make([]byte, 0, size))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrCorrupt, err)
 	}
@@ -108,7 +136,7 @@ func EncodeCommit(c Commit) []byte {
 // DecodeCommit reads what EncodeCommit wrote. Its error is ErrCorrupt or a
 // *VersionError.
 func DecodeCommit(b []byte) (Commit, error) {
-	var c Commit
+	c := Commit{Time: time.Unix(0, 0).UTC()}
 	msg, err := unseal(kindCommit, b)
 	if err != nil {
 		return c, err
@@ -233,10 +261,11 @@ func appendFile(b []byte, f File) []byte {
 }
 
 func decodeChange(msg []byte) (Change, error) {
-	c := Change{Op: Put}
+	var c Change
+	op := uint64(0)
 	err := eachField(msg, func(f field) error {
 		if f.num == changeOp {
-			c.Op = Op(f.uint)
+			op = f.uint
 			return nil
 		}
 		return c.File.take(f)
@@ -244,9 +273,10 @@ func decodeChange(msg []byte) (Change, error) {
 	if err == nil {
 		err = c.validate()
 	}
-	if err == nil && c.Op != Put && c.Op != Delete {
-		err = fmt.Errorf("%w: unknown operation %d", ErrCorrupt, c.Op)
+	if err == nil && op != uint64(Put) && op != uint64(Delete) {
+		err = fmt.Errorf("%w: unknown operation %d", ErrCorrupt, op)
 	}
+	c.Op = Op(op)
 	return c, err
 }
 
@@ -295,6 +325,8 @@ func (f File) validate() error {
 		return fmt.Errorf("%w: file without a path", ErrCorrupt)
 	case f.Size < 0 || f.PartSize < 0 || f.Size > maxSize || f.PartSize > maxSize:
 		return fmt.Errorf("%w: %s has an impossible size", ErrCorrupt, f.Path)
+	case f.IsDir() && (f.Size > 0 || f.PartSize > 0):
+		return fmt.Errorf("%w: directory %s has a size", ErrCorrupt, f.Path)
 	case f.PartSize == 0 && len(f.Parts) > 0, f.PartSize > 0 && int64(len(f.Parts)) != (f.Size+f.PartSize-1)/f.PartSize:
 		return fmt.Errorf("%w: %s has %d parts of %d bytes for %d", ErrCorrupt, f.Path, len(f.Parts), f.PartSize, f.Size)
 	}

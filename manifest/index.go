@@ -21,6 +21,10 @@ type Position struct {
 	Generation uint64 // 0 before the first commit
 	Commit     Hash   // Sum of that commit's encoding
 	Rev        string // the store's revision of that commit's object
+
+	// Since counts the changes after the last checkpoint. Only the writer of
+	// the log keeps it, over its restarts.
+	Since int
 }
 
 // An Entry is a file and what the local file system showed when its content
@@ -341,6 +345,7 @@ const (
 	positionGeneration
 	positionCommit
 	positionRev
+	positionSince
 )
 
 const (
@@ -356,6 +361,7 @@ func appendPosition(b []byte, p Position) []byte {
 	msg = appendUint(msg, positionGeneration, p.Generation)
 	msg = appendHash(msg, positionCommit, p.Commit)
 	msg = appendString(msg, positionRev, p.Rev)
+	msg = appendUint(msg, positionSince, uint64(p.Since))
 	b = protowire.AppendTag(b, framePosition, protowire.BytesType)
 	return protowire.AppendBytes(b, msg) // an empty one too: it says "from the start"
 }
@@ -372,6 +378,8 @@ func decodePosition(msg []byte) (Position, error) {
 			p.Commit, err = f.hash()
 		case positionRev:
 			p.Rev = string(f.bytes)
+		case positionSince:
+			p.Since = int(f.uint)
 		}
 		return err
 	})

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/zeebo/blake3"
 )
@@ -95,6 +96,8 @@ func (s *Stable) Content() ([]byte, error) {
 // hashBuffer is the read size that was fastest for many sizes of files, in bytes.
 const hashBuffer = 256 << 10
 
+var hashBuffers = sync.Pool{New: func() any { return new([hashBuffer]byte) }}
+
 // Hash reads the whole file, checks it and returns its hash and, when partSize
 // is not 0, the hash of every part.
 func (s *Stable) Hash(partSize int64) (Hash, []Hash, error) {
@@ -108,19 +111,20 @@ func (s *Stable) Hash(partSize int64) (Hash, []Hash, error) {
 // HashReader returns the hash of all that r gives and, when partSize is not 0,
 // the hash of every part.
 func HashReader(r io.Reader, partSize int64) (Hash, []Hash, error) {
+	buf := hashBuffers.Get().(*[hashBuffer]byte)
+	defer hashBuffers.Put(buf)
 	var (
 		whole = blake3.New()
-		buf   = make([]byte, hashBuffer)
 		parts []Hash
 	)
 	if partSize == 0 {
-		_, err := io.CopyBuffer(onlyWriter{whole}, r, buf)
+		_, err := io.CopyBuffer(onlyWriter{whole}, r, buf[:])
 		return sumOf(whole), nil, err
 	}
 	part := blake3.New()
 	for {
 		part.Reset()
-		n, err := io.CopyBuffer(io.MultiWriter(whole, part), io.LimitReader(r, partSize), buf)
+		n, err := io.CopyBuffer(io.MultiWriter(whole, part), io.LimitReader(r, partSize), buf[:])
 		if err != nil {
 			return Hash{}, nil, err
 		}

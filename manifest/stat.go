@@ -33,11 +33,12 @@ const (
 )
 
 // Fresh reports whether the file changed so shortly before now that a later
-// write could leave the same stamps: its Stat proves nothing.
+// write could leave the same stamps: its Stat proves nothing. The time of
+// modification has no say in it, since anybody may set that.
 func (s Stat) Fresh(now time.Time) bool {
 	window := freshFine
 	if s.MTime%int64(time.Second) == 0 && s.CTime%int64(time.Second) == 0 {
 		window = freshCoarse
 	}
-	return max(s.MTime, s.CTime) > now.Add(-window).UnixNano()
+	return s.CTime > now.Add(-window).UnixNano()
 }

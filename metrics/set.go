@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,7 +11,8 @@ import (
 
 // A Set is the metrics of one agent.
 type Set struct {
-	reg *prometheus.Registry
+	reg  *prometheus.Registry
+	rows []Row
 
 	watchEvents    *prometheus.CounterVec
 	watchOverflows prometheus.Counter
@@ -112,37 +115,59 @@ func (s *Set) StoreRetry(op string) { s.storeRetries.WithLabelValues(op).Inc() }
 
 const namespace = "skyagent"
 
+// A Row describes one metric, for docs/metrics.md.
+type Row struct {
+	Name, Type, Help string
+	Labels           []string
+}
+
+func (s *Set) row(kind, name, help string, labels ...string) {
+	s.rows = append(s.rows, Row{namespace + "_" + name, kind, help, labels})
+}
+
+// Rows returns a description of every metric of ours, in the order of their
+// names. Those of Go and of the process come on top.
+func (s *Set) Rows() []Row {
+	return slices.SortedFunc(slices.Values(s.rows), func(a, b Row) int { return strings.Compare(a.Name, b.Name) })
+}
+
 func (s *Set) counter(name, help string) prometheus.Counter {
+	s.row("counter", name, help)
 	c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
 	s.reg.MustRegister(c)
 	return c
 }
 
 func (s *Set) counterVec(name, help string, labels ...string) *prometheus.CounterVec {
+	s.row("counter", name, help, labels...)
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
 	s.reg.MustRegister(c)
 	return c
 }
 
 func (s *Set) gauge(name, help string) prometheus.Gauge {
+	s.row("gauge", name, help)
 	g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help})
 	s.reg.MustRegister(g)
 	return g
 }
 
 func (s *Set) gaugeVec(name, help string, labels ...string) *prometheus.GaugeVec {
+	s.row("gauge", name, help, labels...)
 	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
 	s.reg.MustRegister(g)
 	return g
 }
 
 func (s *Set) histogram(name, help string, buckets []float64) prometheus.Histogram {
+	s.row("histogram", name, help)
 	h := prometheus.NewHistogram(histogramOpts(name, help, buckets))
 	s.reg.MustRegister(h)
 	return h
 }
 
 func (s *Set) histogramVec(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	s.row("histogram", name, help, labels...)
 	h := prometheus.NewHistogramVec(histogramOpts(name, help, buckets), labels)
 	s.reg.MustRegister(h)
 	return h

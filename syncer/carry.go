@@ -8,8 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
+	"sync/atomic"
 
 	"github.com/skyagent/skyagent/manifest"
 )
@@ -52,6 +51,7 @@ func (d *result) kept() {
 // does not stop the rest.
 func (r *Replica) carryOut(ctx context.Context, p *plan) *result {
 	d := &result{failed: make(map[manifest.Path]error)}
+	clear(r.moving)
 	staged := r.stage(ctx, p, d)
 	for _, path := range p.early {
 		r.remove(path, d)
@@ -76,11 +76,11 @@ type stagedFile struct {
 	temp   string
 }
 
-// stage copies what is about to go and is needed under another name.
+// stage takes what is about to go and is needed under another name.
 func (r *Replica) stage(ctx context.Context, p *plan, d *result) []stagedFile {
 	var staged []stagedFile
 	for _, u := range p.reuse {
-		temp, err := r.copyLocal(u)
+		temp, err := r.takeLocal(u)
 		if err != nil {
 			p.files = append(p.files, u.change)
 			continue
@@ -103,19 +103,21 @@ func (r *Replica) placeFiles(ctx context.Context, files []manifest.Change, stage
 	for _, c := range files {
 		r.progress.found(c.Size)
 	}
-	var group errgroup.Group
-	group.SetLimit(r.opt.Workers)
-	for _, s := range staged {
-		group.Go(func() error {
-			r.settle(s.change.File, s.temp, d)
-			return nil
-		})
-	}
-	for _, c := range files {
-		group.Go(func() error {
-			r.placeFile(ctx, c, d)
-			r.progress.finished(c.Size)
-			return nil
+	// As many goroutines as transfers, not as files: their stacks, grown by the
+	// stores' clients, serve again.
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for range min(r.opt.Workers, len(staged)+len(files)) {
+		group.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(staged)+len(files); i = int(next.Add(1)) - 1 {
+				if i < len(staged) {
+					r.settle(staged[i].change.File, staged[i].temp, d)
+					continue
+				}
+				c := files[i-len(staged)]
+				r.placeFile(ctx, c, d)
+				r.progress.finished(c.Size)
+			}
 		})
 	}
 	group.Wait()

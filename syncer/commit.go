@@ -45,6 +45,11 @@ func (s *Source) commit(ctx context.Context) error {
 		s.unsent = c
 		return err
 	}
+	pos.Since = s.index.Position().Since + len(c.Changes)
+	due := s.checkpointDue(pos)
+	if due {
+		pos.Since = 0
+	}
 	s.unsent = nil
 	batch := s.done[:len(c.Changes)]
 	s.done = slices.Clone(s.done[len(c.Changes):])
@@ -55,7 +60,9 @@ func (s *Source) commit(ctx context.Context) error {
 		return err
 	}
 	s.release(ctx, batch, replaced)
-	s.checkpoint(ctx, pos, len(batch))
+	if due {
+		s.checkpoint(ctx, pos)
+	}
 	s.report(pos, c, batch)
 	return nil
 }
@@ -105,6 +112,20 @@ func (s *Source) announce(pos manifest.Position, c *manifest.Commit, batch []out
 	})
 }
 
+// announceHead says where the log stands: an agent that was killed between its
+// last commit and the event told nobody.
+func (s *Source) announceHead() {
+	pos := s.index.Position()
+	if s.opt.Announcer == nil || pos.Generation == 0 {
+		return
+	}
+	s.opt.Announcer.Announce(manifest.Event{
+		Storage: s.opt.Storage, Source: s.opt.Source, Writer: s.opt.Writer,
+		Epoch: pos.Epoch, Generation: pos.Generation, Prev: pos.Generation - 1, Commit: pos.Commit,
+		Time: time.Now().UTC(), Count: 1, // without the change: readers look at the log
+	})
+}
+
 // replaced returns the paths of the batch at which an object stands that no
 // longer belongs there: of deleted files and of files that became directories.
 func (s *Source) replaced(batch []outcome) []manifest.Path {
@@ -146,7 +167,7 @@ func (s *Source) release(ctx context.Context, batch []outcome, replaced []manife
 	for _, p := range replaced {
 		s.busy[p] = removing
 	}
-	v := view{s: s, dirs: make(map[manifest.Path]bool)}
+	v := s.view()
 	for _, o := range batch {
 		if s.busy[o.path] != removing {
 			s.free(o.path, &v)
@@ -166,19 +187,23 @@ func (s *Source) free(p manifest.Path, v *view) {
 	}
 }
 
-// checkpoint writes the whole manifest beside the loop when enough changed
-// since the last time, and prunes what it makes superfluous.
-func (s *Source) checkpoint(ctx context.Context, pos manifest.Position, changes int) {
-	s.sinceCP += changes
-	if !manifest.CheckpointDue(s.sinceCP, s.index.Files().Len()) {
-		return
+// checkpointDue decides whether the commit at pos is followed by a checkpoint,
+// and takes the token for it.
+func (s *Source) checkpointDue(pos manifest.Position) bool {
+	if !manifest.CheckpointDue(pos.Since, s.index.Files().Len()) {
+		return false
 	}
 	select {
 	case s.cp <- struct{}{}:
+		return true
 	default:
-		return // one is being written; the next commit asks again
+		return false // one is being written; the next commit asks again
 	}
-	s.sinceCP = 0
+}
+
+// checkpoint writes the whole manifest beside the loop, and prunes what that
+// makes superfluous. The caller holds the token.
+func (s *Source) checkpoint(ctx context.Context, pos manifest.Position) {
 	s.mu.Lock()
 	files := s.index.Files().Clone()
 	s.mu.Unlock()

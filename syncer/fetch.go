@@ -80,9 +80,16 @@ func (r *Replica) fillFromTwin(file *os.File, f manifest.File, d *result) bool {
 	return true
 }
 
-// copyLocal makes a temporary file for u.
-func (r *Replica) copyLocal(u reuse) (string, error) {
+// takeLocal makes a temporary file for u: the old file itself under a second
+// name when that is safe, a copy otherwise.
+func (r *Replica) takeLocal(u reuse) (string, error) {
 	temp := filepath.Join(tempDir, rand.Text())
+	if u.alone && r.unchanged(u.from.Path) && r.root.Link(disk(u.from.Path), temp) == nil {
+		if fi, err := r.root.Lstat(temp); err == nil {
+			r.moving[u.from.Path] = fi
+		}
+		return temp, nil
+	}
 	file, err := r.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return "", err
@@ -95,6 +102,13 @@ func (r *Replica) copyLocal(u reuse) (string, error) {
 		r.root.Remove(temp)
 	}
 	return temp, err
+}
+
+// unchanged reports whether the file at p is as this replica placed it, by its
+// Stat alone.
+func (r *Replica) unchanged(p manifest.Path) bool {
+	fi, err := r.root.Lstat(disk(p))
+	return err == nil && r.index.Stat(p).Unchanged(manifest.StatOf(fi))
 }
 
 // copyFrom copies the file at twin's path and verifies that it is f's content.

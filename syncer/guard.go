@@ -24,8 +24,9 @@ type guard struct {
 	allow bool // let one mass deletion through
 
 	held   map[manifest.Path]struct{}
-	first  time.Time // when the first of those held came
-	last   time.Time // when the last did
+	files  int       // regular files in the manifest when the first of those held came
+	first  time.Time // when that was
+	last   time.Time // when the last came
 	reason string    // why nothing is let through; "" when all is well
 }
 
@@ -33,13 +34,13 @@ func newGuard(allow bool) *guard {
 	return &guard{allow: allow, held: make(map[manifest.Path]struct{})}
 }
 
-// hold adds a path that is gone from the source.
-func (g *guard) hold(p manifest.Path, now time.Time) {
+// hold adds a path that is gone from the source, which has so many files.
+func (g *guard) hold(p manifest.Path, files int, now time.Time) {
 	if _, ok := g.held[p]; ok {
 		return
 	}
 	if len(g.held) == 0 {
-		g.first = now
+		g.first, g.files = now, files
 	}
 	g.held[p] = struct{}{}
 	g.last = now
@@ -70,20 +71,50 @@ func (g *guard) due() (time.Time, bool) {
 	return at, true
 }
 
-// release returns the held deletions, which are paths of files, or sets the
-// reason why they must not be carried out.
-func (g *guard) release(files *manifest.Manifest) []manifest.Path {
+// wait puts the decision off: what is under way may yet say that files were
+// moved and not deleted.
+func (g *guard) wait(now time.Time) { g.first, g.last = now, now }
+
+// massive says why the held deletions are not believed, given the manifest as
+// it is now; "" when they are. A file whose content stands under a name that
+// stays was moved, and is not gone.
+func (g *guard) massive(files *manifest.Manifest) string {
 	gone := 0
 	for p := range g.held {
-		if f, ok := files.Get(p); ok && !f.IsDir() {
+		if f, ok := files.Get(p); ok && !f.IsDir() && !g.moved(f, files) {
 			gone++
 		}
 	}
-	if massive := massDeletion(gone, files.Count()); massive != "" {
-		if !g.allow {
-			g.reason = massive
-			return nil
-		}
+	return massDeletion(gone, g.files)
+}
+
+func (g *guard) moved(f manifest.File, files *manifest.Manifest) bool {
+	twin, ok := files.Find(f.Hash)
+	if !ok || twin.Path == f.Path {
+		return false
+	}
+	_, goes := g.held[twin.Path]
+	return !goes
+}
+
+// massDeletion says why the loss of gone of so many files is not believed.
+func massDeletion(gone, files int) string {
+	switch {
+	case gone > 1 && gone >= files:
+		return fmt.Sprintf("all %d files are gone from the source", files)
+	case files >= guardFiles && 2*gone > files:
+		return fmt.Sprintf("%d of %d files are gone from the source at once", gone, files)
+	}
+	return ""
+}
+
+// release returns the held deletions, or keeps them for the reason massive.
+func (g *guard) release(massive string) []manifest.Path {
+	if massive != "" && !g.allow {
+		g.reason = massive
+		return nil
+	}
+	if massive != "" {
 		g.allow = false // once
 	}
 	paths := make([]manifest.Path, 0, len(g.held))
@@ -93,15 +124,4 @@ func (g *guard) release(files *manifest.Manifest) []manifest.Path {
 	clear(g.held)
 	g.reason = ""
 	return paths
-}
-
-// massDeletion says why the loss of gone of so many files is not believed.
-func massDeletion(gone, files int) string {
-	switch {
-	case gone > 1 && gone == files:
-		return fmt.Sprintf("all %d files are gone from the source", files)
-	case files >= guardFiles && 2*gone > files:
-		return fmt.Sprintf("%d of %d files are gone from the source at once", gone, files)
-	}
-	return ""
 }

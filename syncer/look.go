@@ -24,7 +24,7 @@ func (s *Source) take(ctx context.Context, b manifest.Batch) {
 	if !s.checkRoot() {
 		return // the paths of a lost root are no deletions; its return asks for a rescan
 	}
-	v := view{s: s, dirs: make(map[manifest.Path]bool)}
+	v := s.view()
 	for _, p := range b.Paths {
 		v.look(p)
 	}
@@ -41,7 +41,7 @@ func (s *Source) startScan(ctx context.Context, reason string) {
 		return
 	}
 	if err := s.openRoot(); err != nil {
-		s.lost = err.Error()
+		s.lose(err.Error())
 		return
 	}
 	s.scanning = true
@@ -63,7 +63,7 @@ func (s *Source) takeScan(ctx context.Context, r scanned) {
 		defer s.startScan(ctx, next)
 	}
 	if r.err != nil {
-		s.lost = r.err.Error()
+		s.lose(r.err.Error())
 		return
 	}
 	if !s.checkRoot() {
@@ -74,11 +74,12 @@ func (s *Source) takeScan(ctx context.Context, r scanned) {
 	for _, skip := range r.scan.Skipped {
 		s.skipped[skip.Name] = skip
 	}
-	v := view{s: s, walked: true}
+	v := s.view()
+	v.walked = true
 	for _, d := range r.scan.Changed {
 		v.look(d.Path)
 	}
-	v = view{s: s, dirs: make(map[manifest.Path]bool)} // these were not met by the walk
+	v.walked = false // these were not met by the walk
 	for _, p := range r.scan.Gone {
 		v.look(p)
 	}
@@ -92,6 +93,8 @@ type view struct {
 	walked bool // the paths come from a walk: no symlink stands above them
 	dirs   map[manifest.Path]bool
 }
+
+func (s *Source) view() view { return view{s: s, dirs: make(map[manifest.Path]bool)} }
 
 // look compares what is at p now with what is committed, and starts what must
 // be done about it.
@@ -126,7 +129,7 @@ func (v *view) look(p manifest.Path) {
 	if fi.IsDir() && !v.walked {
 		v.children(p)
 	}
-	s.present(p, manifest.StatOf(fi))
+	v.present(p, manifest.StatOf(fi))
 }
 
 // children looks at what is committed directly in directory p and is no longer
@@ -167,7 +170,8 @@ func (v *view) real(dir manifest.Path) bool {
 }
 
 // present deals with a file or directory that is there.
-func (s *Source) present(p manifest.Path, stat manifest.Stat) {
+func (v *view) present(p manifest.Path, stat manifest.Stat) {
+	s := v.s
 	old, known := s.index.Files().Get(p)
 	if stat.Mode.IsDir() {
 		if mode := manifest.DirMode(stat.Mode); !known || old.Mode != mode {
@@ -179,7 +183,7 @@ func (s *Source) present(p manifest.Path, stat manifest.Stat) {
 	if known && s.index.Stat(p).Unchanged(stat) && old.Mode == stat.Mode.Perm() {
 		return
 	}
-	if s.blocked(p, known && old.IsDir()) {
+	if v.blocked(p, known && old.IsDir()) {
 		s.retries.soon(p, time.Now())
 		return
 	}
@@ -195,10 +199,11 @@ func (s *Source) present(p manifest.Path, stat manifest.Stat) {
 // blocked reports whether the object of p cannot be written yet, since some
 // stores are directories: a file stood where p needs a directory, or p was a
 // directory and what it held is still there.
-func (s *Source) blocked(p manifest.Path, wasDir bool) bool {
+func (v *view) blocked(p manifest.Path, wasDir bool) bool {
+	s := v.s
 	for dir := p.Dir(); dir != ""; dir = dir.Dir() {
 		if f, ok := s.index.Files().Get(dir); ok && !f.IsDir() {
-			(&view{s: s}).look(dir)
+			v.look(dir)
 			return true
 		}
 		if s.busy[dir] == removing {
@@ -210,7 +215,7 @@ func (s *Source) blocked(p manifest.Path, wasDir bool) bool {
 	}
 	empty := true
 	for f := range s.index.Files().Below(p) {
-		s.guard.hold(f.Path, time.Now())
+		s.hold(f.Path)
 		empty = false
 	}
 	for q := range s.busy {
@@ -225,14 +230,15 @@ func (s *Source) gone(p manifest.Path) {
 	if s.opt.KeepDeleted {
 		return
 	}
-	now := time.Now()
 	if _, ok := s.index.Files().Get(p); ok {
-		s.guard.hold(p, now)
+		s.hold(p)
 	}
 	for f := range s.index.Files().Below(p) {
-		s.guard.hold(f.Path, now)
+		s.hold(f.Path)
 	}
 }
+
+func (s *Source) hold(p manifest.Path) { s.guard.hold(p, s.index.Files().Count(), time.Now()) }
 
 func (s *Source) skip(k manifest.Skipped) {
 	if old, ok := s.skipped[k.Name]; !ok || old.Why != k.Why {

@@ -73,6 +73,7 @@ func (s *Source) inputs(ctx context.Context, feed Feed) (<-chan manifest.Batch, 
 	if s.once {
 		return batches, lost
 	}
+	s.announceHead()
 	s.side.Go(func() {
 		if err := s.lease.keep(ctx, s.log); err != nil {
 			lost <- err
@@ -136,7 +137,7 @@ func (s *Source) step(ctx context.Context) error {
 	now := time.Now()
 	s.retry(now)
 	s.decide(now)
-	if s.lost != "" && s.checkRoot() {
+	if s.lost != "" && !s.once && now.After(s.retryRoot) && s.checkRoot() {
 		s.startScan(ctx, "root")
 	}
 	if err := s.commitAll(ctx); err != nil {
@@ -145,7 +146,7 @@ func (s *Source) step(ctx context.Context) error {
 	if err := s.noteTouched(); err != nil {
 		return err
 	}
-	if !s.ready && s.scannedN > 0 && s.idle() {
+	if !s.ready && s.scannedN > 0 && s.quiet() {
 		if err := s.begin(ctx); err != nil {
 			return err
 		}
@@ -184,7 +185,7 @@ func (s *Source) wait(now time.Time) time.Duration {
 }
 
 func (s *Source) retry(now time.Time) {
-	v := view{s: s, dirs: make(map[manifest.Path]bool)}
+	v := s.view()
 	for _, p := range s.retries.take(now) {
 		v.look(p)
 	}
@@ -206,11 +207,16 @@ func (s *Source) decide(now time.Time) {
 	if !ok || now.Before(at) || !s.checkRoot() {
 		return
 	}
-	v := view{s: s, dirs: make(map[manifest.Path]bool)}
+	v := s.view()
 	for p := range maps.Clone(s.guard.held) {
 		v.look(p) // what came back is dropped
 	}
-	paths := s.guard.release(s.index.Files())
+	massive := s.guard.massive(s.index.Files())
+	if massive != "" && s.working() {
+		s.guard.wait(now)
+		return
+	}
+	paths := s.guard.release(massive)
 	if s.guard.reason != "" {
 		s.log.Warn("guarded: deletions held back", "reason", s.guard.reason)
 	}
@@ -223,6 +229,10 @@ func (s *Source) decide(now time.Time) {
 		s.finishPut(outcome{path: p, gone: true, entry: manifest.Entry{File: old}, began: now})
 	}
 }
+
+// working reports whether files are being sent that may turn out to be those
+// that are gone under their old names.
+func (s *Source) working() bool { return s.scanning || s.small > 0 || len(s.done) > 0 }
 
 // finishAll takes an outcome and those that came with it.
 func (s *Source) finishAll(o outcome) error {
@@ -247,7 +257,7 @@ func (s *Source) finish(o outcome) error {
 	if !o.large {
 		s.small--
 	}
-	v := view{s: s, dirs: make(map[manifest.Path]bool)}
+	v := s.view()
 	switch {
 	case o.gone:
 		delete(s.busy, o.path)
@@ -283,7 +293,7 @@ func (s *Source) finishRemoval(o outcome) {
 	if o.err != nil {
 		s.log.Warn("objects of deleted files were not removed", "count", len(o.paths), "err", o.err)
 	}
-	v := view{s: s, dirs: make(map[manifest.Path]bool)}
+	v := s.view()
 	for _, p := range o.paths {
 		s.free(p, &v)
 	}
@@ -346,6 +356,11 @@ func (s *Source) commitAll(ctx context.Context) error {
 		}
 		var fenced *manifest.FencedError
 		var held *HeldError
+		if errors.As(err, &fenced) && fenced.Winner.Writer == s.opt.Writer && s.catchUp(ctx) == nil {
+			// Our own former life: its last commit arrived after we had read the log.
+			s.unsent = nil
+			continue
+		}
 		if errors.As(err, &fenced) || errors.As(err, &held) || s.once || !s.ready && hopeless(err) {
 			return err
 		}
@@ -365,11 +380,14 @@ func (s *Source) noteTouched() error {
 	return s.update(s.index.Position(), entries, nil)
 }
 
-// idle reports whether nothing is left to do.
-func (s *Source) idle() bool {
+// quiet reports whether nothing is under way; something may wait to be tried again.
+func (s *Source) quiet() bool {
 	_, held := s.guard.due()
-	return !s.scanning && !held && len(s.busy) == 0 && len(s.done) == 0 && s.unsent == nil && len(s.retries.waiting) == 0
+	return !s.scanning && !held && len(s.busy) == 0 && len(s.done) == 0 && s.unsent == nil
 }
+
+// idle reports whether nothing is left to do.
+func (s *Source) idle() bool { return s.quiet() && len(s.retries.waiting) == 0 }
 
 // verdict is the result of one pass.
 func (s *Source) verdict() error {

@@ -21,6 +21,9 @@ func (r *Replica) ours(p manifest.Path, fi fs.FileInfo) bool {
 	if !ok || f.IsDir() || !fi.Mode().IsRegular() {
 		return false
 	}
+	if moved := r.moving[p]; moved != nil && os.SameFile(moved, fi) {
+		return true // its new name has changed its times
+	}
 	if r.index.Stat(p).Unchanged(manifest.StatOf(fi)) {
 		return true
 	}

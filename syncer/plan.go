@@ -20,13 +20,14 @@ type plan struct {
 type reuse struct {
 	change manifest.Change
 	from   manifest.File
+	alone  bool // nobody else takes it: the file itself may move, since its old name goes
 }
 
 // plan orders changes, which have each path once.
 func (r *Replica) plan(changes []manifest.Change) *plan {
 	var (
 		p       plan
-		leaving = make(map[manifest.Path]bool) // deleted or overwritten
+		leaving = make(map[manifest.Path]bool) // deleted or overwritten; false once taken
 		files   = make(map[manifest.Path]bool) // will be a file
 		parents = make(map[manifest.Path]bool) // will hold something
 	)
@@ -71,8 +72,10 @@ func (r *Replica) inTheWay(p manifest.Path, files, parents map[manifest.Path]boo
 
 func (p *plan) addFile(r *Replica, c manifest.Change, leaving map[manifest.Path]bool) {
 	twin, ok := r.index.Files().Find(c.Hash)
-	if ok && c.Size > 0 && c.Data == nil && twin.Path != c.Path && leaving[twin.Path] {
-		p.reuse = append(p.reuse, reuse{c, twin})
+	alone, goes := leaving[twin.Path]
+	if ok && c.Size > 0 && c.Data == nil && twin.Path != c.Path && goes {
+		p.reuse = append(p.reuse, reuse{c, twin, alone})
+		leaving[twin.Path] = false
 		return
 	}
 	p.files = append(p.files, c)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -72,6 +73,10 @@ type Replica struct {
 	trouble error                   // why the log could not be read; nil when it could
 	ready   bool
 
+	// moving are the files of the running step that have their new name beside
+	// the old one. Only the loop writes it, before files are placed.
+	moving map[manifest.Path]fs.FileInfo
+
 	mu     sync.RWMutex // guards index and status; only the loop writes either
 	index  *manifest.Index
 	status ReplicaStatus
@@ -93,6 +98,7 @@ func NewReplica(opt ReplicaOptions) *Replica {
 	return &Replica{
 		opt: opt, log: opt.Log, wal: OpenLog(opt.Store, opt.Source),
 		failed: make(map[manifest.Path]error),
+		moving: make(map[manifest.Path]fs.FileInfo),
 		status: ReplicaStatus{State: StateStarting},
 	}
 }

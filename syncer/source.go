@@ -74,10 +74,11 @@ type Source struct {
 	lease *lease
 	leads bool // the lease is ours
 
-	roots []*os.Root    // every directory that the root's name stood for; the last is read
-	place manifest.Stat // of the last
-	dev   uint64        // the root's device when it was first seen
-	lost  string        // why the root may not be read now; "" when it may
+	roots     []*os.Root    // every directory that the root's name stood for; the last is read
+	place     manifest.Stat // of the last
+	dev       uint64        // the root's device when it was first seen
+	lost      string        // why the root may not be read now; "" when it may
+	retryRoot time.Time     // when a lost root is looked at again
 
 	queue    *queue
 	outcomes chan outcome
@@ -99,7 +100,6 @@ type Source struct {
 	guard    *guard
 	skipped  map[string]manifest.Skipped
 	skipsNew bool          // skipped is not what Status shows
-	sinceCP  int           // changes since the last checkpoint
 	cp       chan struct{} // holds a token while a checkpoint is being written
 	side     sync.WaitGroup
 	once     bool // one pass, then end
@@ -208,11 +208,17 @@ func (s *Source) root() *os.Root {
 // source: an unmounted or vanished directory is not one that was emptied.
 func (s *Source) checkRoot() bool {
 	lost := s.rootProblem()
-	if lost != "" && s.lost == "" {
-		s.log.Warn("guarded: nothing is taken for deleted", "reason", lost)
-	}
-	s.lost = lost
+	s.lose(lost)
 	return lost == ""
+}
+
+// lose notes why the root may not be read, "" when it may.
+func (s *Source) lose(reason string) {
+	if reason != "" && s.lost == "" {
+		s.log.Warn("guarded: nothing is taken for deleted", "reason", reason)
+	}
+	s.lost = reason
+	s.retryRoot = time.Now().Add(rootPoll)
 }
 
 func (s *Source) rootProblem() string {
@@ -250,8 +256,9 @@ func (s *Source) catchUp(ctx context.Context) error {
 	if len(commits) > 0 {
 		s.scanAgain()
 	}
+	head.Since = pos.Since
 	for _, c := range commits {
-		s.sinceCP += len(c.Changes)
+		head.Since += len(c.Changes)
 		if err := s.adopt(c.Changes, head); err != nil {
 			return err
 		}

@@ -1,7 +1,6 @@
 package syncer_test
 
 import (
-	"context"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -191,17 +190,5 @@ func TestTypeChangesRenamesAndDeletions(t *testing.T) {
 		if strings.HasPrefix(k, "gone/") || k == "old" || k == "file" {
 			t.Errorf("object %s is still there", k)
 		}
-	}
-}
-
-// A feed hands out batches that a test sends.
-type feed chan manifest.Batch
-
-func (f feed) Next(ctx context.Context) (manifest.Batch, error) {
-	select {
-	case b := <-f:
-		return b, nil
-	case <-ctx.Done():
-		return manifest.Batch{}, ctx.Err()
 	}
 }

@@ -162,7 +162,7 @@ func (p *program) follow(ctx context.Context, storage, dir string, f copyFlags) 
 	a.report(a.presence(id, "copy", "COPY", dir), func(r *agentRecord) { describeReplica(r, replica.Status(), a.conn.Up()) })
 	drawn := p.showProgress(firstPass, "copying", replica.Progress)
 	err = a.run(ctx, func(ctx context.Context) error {
-		return replica.Follow(ctx, announcements{follower, a.conn})
+		return replica.Follow(ctx, announcements{follower, a.conn, a.set.Bus()})
 	}, nil)
 	passed()
 	drawn()
@@ -183,6 +183,7 @@ func (a *agent) verifier() *bus.Verifier {
 type announcements struct {
 	follower *bus.Follower
 	conn     *bus.Conn
+	seen     metrics.Bus
 }
 
 // Next waits for an event, or for a change of the bus.
@@ -200,6 +201,9 @@ func (n announcements) Next(ctx context.Context) (manifest.Event, error) {
 	e, err := n.follower.Next(waiting)
 	if err != nil && ctx.Err() == nil {
 		return manifest.Event{}, nil
+	}
+	if err == nil {
+		n.seen.Delivered()
 	}
 	return e, err
 }

@@ -22,8 +22,8 @@ const (
 const longHelp = `skyagent keeps a directory, a bucket and any number of workers the same.
 
 A local watch uploads only what changed, and publishes an event; workers that
-follow the storage fetch, verify and place exactly that. Nothing is polled
-while the bus lives, and nothing is lost when it does not.
+follow the storage fetch, verify and place exactly that. Nobody waits for a
+poll while the bus lives, and nothing is lost when it does not.
 
 Without any configuration the bucket is a directory below the data directory,
 and the bus is embedded in the watch:

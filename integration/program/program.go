@@ -66,7 +66,8 @@ func NewHome(t testing.TB) *Home {
 	return &Home{Dir: dir, Env: []string{"SKYAGENT_HOME=" + dir}}
 }
 
-func (h *Home) command(t testing.TB, args []string) *exec.Cmd {
+// Command returns the command line, not started.
+func (h *Home) Command(t testing.TB, args ...string) *exec.Cmd {
 	cmd := exec.Command(Binary(t), args...)
 	cmd.Env = append(os.Environ(), h.Env...)
 	if h.User != 0 {
@@ -96,7 +97,7 @@ func (r Result) Last(t testing.TB) map[string]any {
 func (h *Home) Run(t testing.TB, args ...string) Result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd := h.command(t, args)
+	cmd := h.Command(t, args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	if _, exited := err.(*exec.ExitError); err != nil && !exited {
@@ -132,7 +133,7 @@ type Process struct {
 // it still run.
 func (h *Home) Start(t testing.TB, args ...string) *Process {
 	t.Helper()
-	p := &Process{t: t, cmd: h.command(t, append(args, "--json")), name: args[0],
+	p := &Process{t: t, cmd: h.Command(t, append(args, "--json")...), name: args[0],
 		done: make(chan struct{}), more: make(chan struct{})}
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {

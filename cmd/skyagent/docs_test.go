@@ -1,0 +1,74 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+var update = flag.Bool("update", false, "write docs/cli.md anew")
+
+// TestEveryCommandIsDocumented keeps docs/cli.md the same words as the help.
+func TestEveryCommandIsDocumented(t *testing.T) {
+	root := (&program{ui: newUI(io.Discard, io.Discard)}).command()
+	var b strings.Builder
+	fmt.Fprintf(&b, "# The command line\n\n```text\n%s\n```\n\nFlags of every command:\n\n```text\n%s```\n",
+		root.Long, root.PersistentFlags().FlagUsages())
+	for _, c := range root.Commands() {
+		describe(&b, c)
+	}
+	b.WriteString(machineOutput)
+	path := filepath.Join("..", "..", "docs", "cli.md")
+	if *update {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil || string(got) != b.String() {
+		t.Errorf("docs/cli.md is not what the help says (%v): run make docs", err)
+	}
+}
+
+func describe(b *strings.Builder, c *cobra.Command) {
+	if !c.IsAvailableCommand() {
+		return
+	}
+	if c.Runnable() {
+		about := c.Long
+		if about == "" {
+			about = c.Short + "."
+		}
+		fmt.Fprintf(b, "\n## %s\n\n%s\n", c.UseLine(), about)
+		if usages := c.LocalNonPersistentFlags().FlagUsages(); usages != "" {
+			fmt.Fprintf(b, "\n```text\n%s```\n", usages)
+		}
+	}
+	for _, sub := range c.Commands() {
+		describe(b, sub)
+	}
+}
+
+// machineOutput is the part of the contract that no help prints.
+const machineOutput = `
+## Machine output
+
+With ` + "`--json`" + ` a command prints one JSON object, or one a line for streams. Fields are only added.
+
+- ` + "`sync --json`" + `, last line: ` + "`storage, generation, files, bytes, uploaded_files, uploaded_bytes, copied_files, copied_bytes, reused_bytes, deleted, skipped, failed, conflicts, seconds`" + ` (` + "`copied_*`" + ` counts copies inside the store).
+- ` + "`copy --once --json`" + `, last line: ` + "`storage, generation, files, bytes, fetched_files, fetched_bytes, reused_bytes, deleted, conflicts, failed, seconds`" + `.
+- ` + "`watch --json`" + `: a line a generation ` + "`generation, changes, uploaded_bytes, seconds`" + `, and ` + "`ready: true, storage, source, path, generation, files, bytes, skipped, metrics`" + ` once the first sync is committed and the watch is live.
+- ` + "`copy --json`" + `: a line an applied step ` + "`generation, changes, failed, seconds, lag_seconds`" + `, and the line with ` + "`ready`" + ` when the first generation is in place.
+- ` + "`status --json`" + `: ` + "`storage, bus, sources: [id, host, pid, path, generation, state, reason, dirty, skipped, failed, left, seen], workers: [id, host, mode, path, generation, lag, state, reason, partial, left, seen]`" + `. States: STARTING, READY, SYNCING, PARTIAL, DEGRADED, GUARDED; AWAY is a source that nobody watches.
+- ` + "`events --json`" + `: the event as published.
+
+## Places
+
+State (keys, indexes, the embedded bus) in ` + "`$XDG_STATE_HOME/skyagent`" + `, file stores in ` + "`$XDG_DATA_HOME/skyagent/buckets/NAME`" + `, the running bus's address in ` + "`$XDG_RUNTIME_DIR/skyagent`" + ` (or the state directory). ` + "`SKYAGENT_HOME`" + ` moves all of them under one root.
+`

@@ -174,18 +174,27 @@ func (e *editor) edit() {
 	}
 }
 
-// pick returns a random file or directory of at most 100 files.
+// pick returns a random file, or a directory of few files; it makes one when
+// there seem to be none.
 func (e *editor) pick(dir bool) string {
-	for {
+	for range 100 {
 		name := e.descend(".")
 		fi := synced(e.path(name))
-		if name == "." || fi == nil || fi.IsDir() != dir || dir && e.count(name) > 100 {
-			continue
+		if name != "." && fi != nil && fi.IsDir() == dir && (!dir || e.count(name) <= fewFiles) {
+			e.touched[name] = true
+			return name
 		}
-		e.touched[name] = true
-		return name
 	}
+	name := e.fresh()
+	path := e.path(name)
+	if dir {
+		path = filepath.Join(path, "inside")
+	}
+	write(e.t, path, "made")
+	return name
 }
+
+const fewFiles = 50
 
 func (e *editor) descend(name string) string {
 	for {

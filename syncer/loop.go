@@ -54,7 +54,9 @@ func (s *Source) run(ctx context.Context, feed Feed) (err error) {
 	for i := range s.opt.Workers + largeUploads {
 		uploads.Go(func() { s.upload(work, i < largeUploads) })
 	}
+	ctx, leave := context.WithCancel(ctx)
 	defer func() {
+		leave() // the inputs, too, when the loop ends by itself
 		stop()
 		s.queue.close()
 		go s.discard(&uploads)

@@ -38,6 +38,7 @@ type agent struct {
 	services context.Context // ends after the main loop did
 	stop     context.CancelFunc
 	group    *errgroup.Group
+	endBus   func() // stops the embedded bus, if it is ours, and waits for its end
 
 	mu    sync.Mutex // guards ready
 	ready bool
@@ -46,7 +47,7 @@ type agent struct {
 // startAgent opens the store and begins to connect to the bus. It fails for
 // what would not heal by itself; a bus that is away is none of that.
 func (p *program) startAgent(ctx context.Context, t target) (*agent, error) {
-	a := &agent{p: p, target: t, log: p.logger(), set: metrics.New(buildVersion())}
+	a := &agent{p: p, target: t, log: p.logger(), set: metrics.New(buildVersion()), endBus: func() {}}
 	var err error
 	if a.store, err = p.openStore(ctx, t, a.set); err != nil {
 		return nil, err
@@ -94,11 +95,28 @@ func (a *agent) embedBus() error {
 	if err != nil || len(opts.URLs) > 0 {
 		return err
 	}
-	a.service("embedded bus", func(ctx context.Context) error {
-		return bus.Own(ctx, a.p.places.run, bus.ServerOptions{
+	// It outlives the services: their last words go through it.
+	ctx, stop := context.WithCancel(context.WithoutCancel(a.services))
+	failed := make(chan error, 1)
+	go func() {
+		failed <- bus.Own(ctx, a.p.places.run, bus.ServerOptions{
 			StoreDir: a.p.places.busStore(), Log: a.log,
 		})
+		close(failed)
+	}()
+	a.service("embedded bus", func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		}
 	})
+	a.endBus = func() {
+		stop()
+		for range failed {
+		}
+	}
 	return nil
 }
 
@@ -130,6 +148,7 @@ func (a *agent) run(ctx context.Context, loop func(context.Context) error, flush
 	a.stop()
 	failed := a.group.Wait()
 	a.conn.Close()
+	a.endBus()
 	if err == nil {
 		return failed
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // goTree returns a real tree of some 12,000 files, which every Go toolchain has.
-func goTree(b *testing.B) string {
+func goTree(b testing.TB) string {
 	b.Helper()
 	out, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {

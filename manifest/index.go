@@ -47,13 +47,14 @@ type Entry struct {
 // An Index has one owner goroutine. Others may read it only while the owner
 // does not write.
 type Index struct {
-	path  string
-	file  *os.File
-	pos   Position
-	files *Manifest
-	size  int64 // bytes of the journal that are whole frames
-	begun bool  // the journal says that this boot writes to it
-	loose int   // records in the journal since it was last written as a whole, in order
+	path   string
+	file   *os.File
+	pos    Position
+	files  *Manifest
+	size   int64 // bytes of the journal that are whole frames
+	begun  bool  // the journal says that this boot writes to it
+	behind bool  // the journal lacks a step that could not be written
+	loose  int   // records in the journal since it was last written as a whole, in order
 }
 
 const (
@@ -110,7 +111,9 @@ func (x *Index) Entries() iter.Seq[Entry] {
 }
 
 // Update takes one step: entries are added or replaced, paths in gone are
-// removed, and the index stands at pos. On disk it happens whole or not at all.
+// removed, and the index stands at pos. On disk it happens whole or not at
+// all: after an error the journal is as it was, and the next step that can be
+// written brings what it lacks.
 func (x *Index) Update(pos Position, entries []Entry, gone []Path) error {
 	payload := appendPosition(nil, pos)
 	for _, e := range entries {
@@ -121,8 +124,21 @@ func (x *Index) Update(pos Position, entries []Entry, gone []Path) error {
 	}
 	x.pos = pos
 	x.take(entries, gone)
-	if err := x.append(payload); err != nil {
+	if err := x.save(payload); err != nil {
+		x.behind = true
 		return fmt.Errorf("index %s: %w", x.path, err)
+	}
+	return nil
+}
+
+// save makes the journal say what is in memory. A frame alone would not do
+// when the one before it is missing.
+func (x *Index) save(payload []byte) error {
+	if x.behind {
+		return x.rewrite()
+	}
+	if err := x.append(payload); err != nil {
+		return err
 	}
 	if x.loose > max(compactFloor, 2*x.files.Len()) {
 		return x.rewrite()
@@ -167,7 +183,7 @@ func (x *Index) put(e Entry) {
 
 // Reset forgets everything, on disk too.
 func (x *Index) Reset() error {
-	x.pos, x.files = Position{}, New()
+	x.pos, x.files, x.behind = Position{}, New(), true
 	return x.rewrite()
 }
 
@@ -176,10 +192,10 @@ func (x *Index) Close() error {
 	if !x.begun {
 		return x.file.Close()
 	}
-	if x.loose > max(compactFloor, x.files.Len()/2) {
+	if x.behind || x.loose > max(compactFloor, x.files.Len()/2) {
 		// The next start reads it faster in order, and has paid for it by now.
 		if err := x.rewrite(); err != nil {
-			return errors.Join(err, x.file.Close())
+			return errors.Join(err, x.file.Close()) // an earlier state, not marked as closed
 		}
 	}
 	err := x.append(appendString(nil, frameBoot, closedBoot))
@@ -286,7 +302,7 @@ func (x *Index) rewrite() error {
 		return err
 	}
 	x.file.Close()
-	x.file, x.loose, x.begun = tmp, 0, true
+	x.file, x.loose, x.begun, x.behind = tmp, 0, true, false
 	x.size, err = tmp.Seek(0, io.SeekCurrent)
 	return err
 }

@@ -239,22 +239,31 @@ func (l *Log) newestCheckpoint(ctx context.Context) (*Manifest, Position, error)
 	if err != nil {
 		return nil, Position{}, err
 	}
-	var damaged error
 	for _, g := range slices.Backward(generations) {
-		b, _, err := l.bucket.Read(ctx, l.checkpointKey(g))
-		if err != nil {
-			return nil, Position{}, fmt.Errorf("read checkpoint %d: %w", g, err)
+		c, err := l.readCheckpoint(ctx, g)
+		switch {
+		case err == nil:
+			return c.Manifest, Position{Epoch: c.Epoch, Generation: g, Commit: c.Commit}, nil
+		case !errors.Is(err, ErrCorrupt):
+			return nil, Position{}, err // a newer version, too: an older checkpoint would go back in time
 		}
-		c, err := DecodeCheckpoint(b)
-		if err == nil {
-			return c.Manifest, Position{Epoch: c.Epoch, Generation: c.Generation, Commit: c.Commit}, nil
-		}
-		damaged = fmt.Errorf("checkpoint %s: %w", l.checkpointKey(g), err)
-	}
-	if damaged != nil && !errors.Is(damaged, ErrCorrupt) {
-		return nil, Position{}, damaged // a newer version: reading older ones would go back in time
 	}
 	return New(), Position{}, nil
+}
+
+func (l *Log) readCheckpoint(ctx context.Context, g uint64) (Checkpoint, error) {
+	b, _, err := l.bucket.Read(ctx, l.checkpointKey(g))
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("read checkpoint %d: %w", g, err)
+	}
+	c, err := DecodeCheckpoint(b)
+	if err == nil && c.Generation != g {
+		err = fmt.Errorf("%w: it says generation %d", ErrCorrupt, c.Generation)
+	}
+	if err != nil {
+		return c, fmt.Errorf("checkpoint %s: %w", l.checkpointKey(g), err)
+	}
+	return c, nil
 }
 
 // Head returns the newest generation, 0 when there is no log. It reads keys alone.

@@ -49,8 +49,8 @@ type Scan struct {
 }
 
 // ScanTree walks the tree at root and compares every entry with the index by
-// its Stat; no file is opened. What lies below a directory that cannot be read
-// is neither Changed nor Gone. The error is that of the root, or of ctx.
+// its Stat; no file is opened. What cannot be looked at, as all below a
+// directory that cannot be read, is neither Changed nor Gone. The error is that of the root, or of ctx.
 func ScanTree(ctx context.Context, root string, x *Index) (*Scan, error) {
 	return scan(ctx, root, "", x)
 }
@@ -89,7 +89,7 @@ type walk struct {
 	busy   int // workers that are reading a directory
 	result Scan
 	known  []Path // entries of the index that were seen
-	unread []Path // directories that could not be read
+	unread []Path // could not be read: what is there is not known
 }
 
 // first reads the directory at which the walk starts; only its error ends the scan.
@@ -153,6 +153,7 @@ func (w *walk) add(found visit) {
 func (w *walk) addLocked(v visit) {
 	w.dirs = append(w.dirs, v.dirs...)
 	w.known = append(w.known, v.known...)
+	w.unread = append(w.unread, v.unread...)
 	w.result.Changed = append(w.result.Changed, v.changed...)
 	w.result.Skipped = append(w.result.Skipped, v.skipped...)
 	w.result.Seen += v.seen
@@ -162,6 +163,7 @@ func (w *walk) addLocked(v visit) {
 type visit struct {
 	dirs    []Path
 	known   []Path
+	unread  []Path
 	changed []Difference
 	skipped []Skipped
 	seen    int
@@ -193,6 +195,7 @@ func (w *walk) look(v *visit, dir Path, d *os.File, entry fs.DirEntry) {
 		return // went since the directory was read
 	}
 	if err != nil {
+		v.unread = append(v.unread, p)
 		v.skipped = append(v.skipped, Skipped{string(p), SkipUnreadable, unwrapPath(err)})
 		return
 	}
@@ -241,7 +244,7 @@ func Classify(dir Path, name string, typ fs.FileMode) (Path, Skip) {
 }
 
 // gone returns what the index has below dir and the walk did not see, without
-// what lies in a directory that could not be read.
+// what could not be looked at.
 func (w *walk) gone(dir Path) []Path {
 	expected := w.index.files.Len()
 	if dir == "" && len(w.known) == expected {

@@ -63,6 +63,7 @@ func (r *Replica) carryOut(ctx context.Context, p *plan) *result {
 	for _, path := range p.late {
 		r.remove(path, d)
 	}
+	r.tidy(p, d)
 	// Modes last and children first: a directory may forbid writing.
 	for _, dir := range slices.Backward(p.dirs) {
 		r.setMode(dir, d)
@@ -80,6 +81,10 @@ type stagedFile struct {
 func (r *Replica) stage(ctx context.Context, p *plan, d *result) []stagedFile {
 	var staged []stagedFile
 	for _, u := range p.reuse {
+		if err := ctx.Err(); err != nil {
+			d.fail(u.change.Path, err)
+			continue
+		}
 		temp, err := r.takeLocal(u)
 		if err != nil {
 			p.files = append(p.files, u.change)
@@ -87,9 +92,6 @@ func (r *Replica) stage(ctx context.Context, p *plan, d *result) []stagedFile {
 		}
 		d.reusedBytes += u.change.Size
 		staged = append(staged, stagedFile{u.change, temp})
-		if ctx.Err() != nil {
-			break
-		}
 	}
 	return staged
 }
@@ -158,9 +160,55 @@ func (r *Replica) remove(p manifest.Path, d *result) {
 	d.gone = append(d.gone, p)
 }
 
+// real reports whether dir and all above it are directories: behind a symlink
+// or a file of others is nothing of ours.
+func (r *Replica) real(dir manifest.Path) bool {
+	for ; dir != ""; dir = dir.Dir() {
+		// What leads out of the root is an error here, and its parent tells why.
+		if fi, err := r.root.Lstat(disk(dir)); err == nil && !fi.IsDir() {
+			return false
+		}
+	}
+	return true
+}
+
+// tidy removes directories that nothing is left in and that the manifest does
+// not name: they were made for a file that came before its directory, or could
+// not go before it.
+func (r *Replica) tidy(p *plan, d *result) {
+	if len(d.gone) == 0 {
+		return
+	}
+	stays := make(map[manifest.Path]bool, len(d.gone)+len(p.dirs)) // where the plan says so
+	for _, path := range d.gone {
+		stays[path] = false
+	}
+	for _, f := range p.dirs {
+		stays[f.Path] = true
+	}
+	named := func(dir manifest.Path) bool {
+		if stay, ok := stays[dir]; ok {
+			return stay
+		}
+		_, ok := r.index.Files().Get(dir)
+		return ok
+	}
+	for _, path := range d.gone {
+		for dir := path.Dir(); dir != "" && !named(dir); dir = dir.Dir() {
+			fi, err := r.root.Lstat(disk(dir))
+			if err == nil && (!fi.IsDir() || r.root.Remove(disk(dir)) != nil) {
+				break
+			}
+		}
+	}
+}
+
 func (r *Replica) removeEntry(f manifest.File, d *result) error {
 	name := disk(f.Path)
 	fi, err := r.root.Lstat(name)
+	if err != nil && !r.real(f.Path.Dir()) {
+		return fs.ErrNotExist
+	}
 	if err != nil {
 		return err
 	}
@@ -168,7 +216,7 @@ func (r *Replica) removeEntry(f manifest.File, d *result) error {
 		if !fi.IsDir() {
 			return nil // somebody else's by now
 		}
-		if err := r.root.Remove(name); err != nil && !notEmpty(err) {
+		if err := r.within(f.Path, func() error { return r.root.Remove(name) }); err != nil && !notEmpty(err) {
 			return err
 		}
 		return nil
@@ -176,5 +224,5 @@ func (r *Replica) removeEntry(f manifest.File, d *result) error {
 	if !r.ours(f.Path, fi) {
 		return r.keepAside(f.Path, d)
 	}
-	return r.root.Remove(name)
+	return r.within(f.Path, func() error { return r.root.Remove(name) })
 }

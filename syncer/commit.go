@@ -39,6 +39,9 @@ func (s *Source) commit(ctx context.Context) error {
 	if err := s.acquire(ctx); err != nil {
 		return err
 	}
+	if s.unsent == nil && s.sortOut(ctx) && len(s.done) == 0 {
+		return nil
+	}
 	c := s.nextCommit()
 	pos, err := s.wal.Append(ctx, s.index.Position(), *c)
 	if err != nil {
@@ -56,9 +59,8 @@ func (s *Source) commit(ctx context.Context) error {
 	s.since = time.Now()
 	s.announce(pos, c, batch)
 	replaced := s.replaced(batch)
-	if err := s.note(pos, batch); err != nil {
-		return err
-	}
+	s.note(pos, batch)
+	s.guard.grown(s.index.Files().Count(), time.Now())
 	s.release(ctx, batch, replaced)
 	if due {
 		s.checkpoint(ctx, pos)
@@ -77,7 +79,7 @@ func (s *Source) nextCommit() *manifest.Commit {
 	if pos.Generation == 0 {
 		pos.Epoch = manifest.Epoch(randomID())
 	}
-	slices.SortFunc(s.done, func(a, b outcome) int { return cmp.Compare(a.path, b.path) })
+	slices.SortFunc(s.done, inOrder)
 	n := min(len(s.done), commitMax)
 	c := &manifest.Commit{
 		Epoch: pos.Epoch, Generation: pos.Generation + 1, Prev: pos.Commit,
@@ -88,6 +90,89 @@ func (s *Source) nextCommit() *manifest.Commit {
 		c.Changes[i] = o.change()
 	}
 	return c
+}
+
+// sortOut takes back what does not go together: a file, and something below
+// the same name. One of the two is no longer so, and a second look tells which.
+func (s *Source) sortOut(ctx context.Context) (some bool) {
+	next := make(map[manifest.Path]outcome, len(s.done))
+	for _, o := range s.done {
+		next[o.path] = o
+	}
+	clash := make(map[manifest.Path]bool)
+	for _, o := range s.done {
+		if !o.gone {
+			s.findClash(o, next, clash)
+		}
+	}
+	if len(clash) == 0 {
+		return false
+	}
+	s.done = slices.DeleteFunc(s.done, func(o outcome) bool { return clash[o.path] })
+	v := s.view()
+	var orphans []manifest.Path
+	for p := range clash {
+		o, ok := next[p]
+		switch _, known := s.index.Files().Get(p); {
+		case !ok:
+			v.look(p)
+		case !known && !o.gone && !o.entry.IsDir():
+			s.again[p] = struct{}{}
+			orphans = append(orphans, p)
+		default:
+			delete(s.busy, p)
+			delete(s.again, p)
+			s.retries.soon(p, time.Now())
+		}
+	}
+	s.remove(ctx, orphans)
+	return true
+}
+
+// remove deletes the objects of paths, which stay busy until that is done.
+func (s *Source) remove(ctx context.Context, paths []manifest.Path) {
+	if len(paths) == 0 {
+		return
+	}
+	for _, p := range paths {
+		s.busy[p] = removing
+	}
+	s.side.Go(func() { s.outcomes <- s.removeObjects(ctx, paths) })
+}
+
+// findClash adds to clash the paths of o and of what o does not go together with
+// in the manifest that next would make.
+func (s *Source) findClash(o outcome, next map[manifest.Path]outcome, clash map[manifest.Path]bool) {
+	for dir := o.path.Dir(); dir != ""; dir = dir.Dir() {
+		if above, ok := next[dir]; ok && !above.gone && !above.entry.IsDir() {
+			clash[o.path], clash[dir] = true, true
+		} else if f, known := s.index.Files().Get(dir); known && !ok && !f.IsDir() {
+			clash[o.path], clash[dir] = true, true
+		}
+	}
+	if o.entry.IsDir() {
+		return
+	}
+	for f := range s.index.Files().Below(o.path) {
+		if below, ok := next[f.Path]; !ok || !below.gone {
+			clash[o.path], clash[f.Path] = true, true
+		}
+	}
+}
+
+// inOrder has what is there before what is gone, a directory before what it
+// holds, and deletions the other way round: wherever a long list is cut into
+// commits, nothing is left below a directory that is gone.
+func inOrder(a, b outcome) int {
+	switch {
+	case a.gone && b.gone:
+		return cmp.Compare(b.path, a.path)
+	case a.gone:
+		return 1
+	case b.gone:
+		return -1
+	}
+	return cmp.Compare(a.path, b.path)
 }
 
 func (o outcome) change() manifest.Change {
@@ -140,7 +225,7 @@ func (s *Source) replaced(batch []outcome) []manifest.Path {
 }
 
 // note takes the batch into the index.
-func (s *Source) note(pos manifest.Position, batch []outcome) error {
+func (s *Source) note(pos manifest.Position, batch []outcome) {
 	var (
 		entries []manifest.Entry
 		gone    []manifest.Path
@@ -152,29 +237,28 @@ func (s *Source) note(pos manifest.Position, batch []outcome) error {
 			entries = append(entries, o.entry)
 		}
 	}
-	return s.update(pos, entries, gone)
+	s.update(pos, entries, gone)
 }
 
-func (s *Source) update(pos manifest.Position, entries []manifest.Entry, gone []manifest.Path) error {
+// update takes a step in the index. One that the disk refuses is in memory all
+// the same, and a restart finds it in the log: the source goes on.
+func (s *Source) update(pos manifest.Position, entries []manifest.Entry, gone []manifest.Path) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.index.Update(pos, entries, gone)
+	if err := s.index.Update(pos, entries, gone); err != nil {
+		s.log.Warn("index not saved, the next start has more to read", "err", err)
+	}
 }
 
 // release lets the paths of the batch be worked on again, those whose object
 // must go only after it went.
 func (s *Source) release(ctx context.Context, batch []outcome, replaced []manifest.Path) {
-	for _, p := range replaced {
-		s.busy[p] = removing
-	}
+	s.remove(ctx, replaced)
 	v := s.view()
 	for _, o := range batch {
 		if s.busy[o.path] != removing {
 			s.free(o.path, &v)
 		}
-	}
-	if len(replaced) > 0 {
-		s.side.Go(func() { s.outcomes <- s.removeObjects(ctx, replaced) })
 	}
 }
 

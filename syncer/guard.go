@@ -15,6 +15,10 @@ const (
 	// holdMax bounds the wait where deletions never stop coming.
 	holdMax = 10 * time.Second
 
+	// waveQuiet is how long no deletion may be let through until the next ones
+	// are judged by themselves: a tree may be emptied slowly.
+	waveQuiet = time.Minute
+
 	guardFiles = 100 // from how many files on the loss of half is a mass deletion
 )
 
@@ -23,10 +27,15 @@ const (
 type guard struct {
 	allow bool // let one mass deletion through
 
+	base   int       // files when the wave of deletions began
+	passed int       // files let through in it
+	waved  time.Time // when the last was
+	open   bool      // the wave is the mass deletion that was allowed
+
 	held   map[manifest.Path]struct{}
-	files  int       // regular files in the manifest when the first of those held came
-	first  time.Time // when that was
-	last   time.Time // when the last came
+	gone   int       // files among those held, when they were last counted
+	first  time.Time // when the first of those held came
+	last   time.Time // when the last did
 	reason string    // why nothing is let through; "" when all is well
 }
 
@@ -34,13 +43,13 @@ func newGuard(allow bool) *guard {
 	return &guard{allow: allow, held: make(map[manifest.Path]struct{})}
 }
 
-// hold adds a path that is gone from the source, which has so many files.
-func (g *guard) hold(p manifest.Path, files int, now time.Time) {
+// hold adds a path that is gone from the source.
+func (g *guard) hold(p manifest.Path, now time.Time) {
 	if _, ok := g.held[p]; ok {
 		return
 	}
 	if len(g.held) == 0 {
-		g.first, g.files = now, files
+		g.first = now
 	}
 	g.held[p] = struct{}{}
 	g.last = now
@@ -71,52 +80,33 @@ func (g *guard) due() (time.Time, bool) {
 	return at, true
 }
 
-// wait puts the decision off: what is under way may yet say that files were
-// moved and not deleted.
-func (g *guard) wait(now time.Time) { g.first, g.last = now, now }
-
-// massive says why the held deletions are not believed, given the manifest as
-// it is now; "" when they are. A file whose content stands under a name that
-// stays was moved, and is not gone.
-func (g *guard) massive(files *manifest.Manifest) string {
-	gone := 0
+// release returns the held deletions, or sets the reason why they must not be
+// carried out. While puts are pending it may only wait: of a directory that
+// was moved, the old names go before the new ones are committed.
+func (g *guard) release(files *manifest.Manifest, now time.Time, pending bool) []manifest.Path {
+	g.gone = 0
 	for p := range g.held {
-		if f, ok := files.Get(p); ok && !f.IsDir() && !g.moved(f, files) {
-			gone++
+		if f, ok := files.Get(p); ok && !f.IsDir() {
+			g.gone++
 		}
 	}
-	return massDeletion(gone, g.files)
-}
-
-func (g *guard) moved(f manifest.File, files *manifest.Manifest) bool {
-	twin, ok := files.Find(f.Hash)
-	if !ok || twin.Path == f.Path {
-		return false
+	if now.Sub(g.waved) > waveQuiet {
+		g.base, g.passed, g.open = files.Count(), 0, false
 	}
-	_, goes := g.held[twin.Path]
-	return !goes
-}
-
-// massDeletion says why the loss of gone of so many files is not believed.
-func massDeletion(gone, files int) string {
+	massive := g.massive(files.Count())
 	switch {
-	case gone > 1 && gone >= files:
-		return fmt.Sprintf("all %d files are gone from the source", files)
-	case files >= guardFiles && 2*gone > files:
-		return fmt.Sprintf("%d of %d files are gone from the source at once", gone, files)
-	}
-	return ""
-}
-
-// release returns the held deletions, or keeps them for the reason massive.
-func (g *guard) release(massive string) []manifest.Path {
-	if massive != "" && !g.allow {
+	case massive == "" || g.open:
+	case pending && now.Before(g.first.Add(holdMax)):
+		g.last = now
+		return nil
+	case !g.allow:
 		g.reason = massive
 		return nil
+	default:
+		g.allow, g.open = false, true
 	}
-	if massive != "" {
-		g.allow = false // once
-	}
+	g.passed += g.gone
+	g.waved = now
 	paths := make([]manifest.Path, 0, len(g.held))
 	for p := range g.held {
 		paths = append(paths, p)
@@ -124,4 +114,25 @@ func (g *guard) release(massive string) []manifest.Path {
 	clear(g.held)
 	g.reason = ""
 	return paths
+}
+
+// massive says why the loss of what is held, of so many files, is not believed.
+func (g *guard) massive(files int) string {
+	gone, base := g.gone+g.passed, max(g.base, files+g.passed)
+	switch {
+	case g.gone > 1 && g.gone == files:
+		return fmt.Sprintf("all %d files are gone from the source", files)
+	case base >= guardFiles && 2*gone > base:
+		return fmt.Sprintf("%d of %d files are gone from the source at once", gone, base)
+	}
+	return ""
+}
+
+// grown decides anew when there are so many more files that those held are no
+// longer most of them.
+func (g *guard) grown(files int, now time.Time) {
+	if g.reason != "" && g.massive(files) == "" {
+		g.reason = ""
+		g.first, g.last = now, now
+	}
 }

@@ -86,8 +86,11 @@ func (l *lease) take(ctx context.Context, takeover bool) error {
 // mine reports whether a lease of h may be taken without asking: one for the
 // same directory whose agent is gone. The caller holds the lock on the state
 // of that directory, so an agent with the same key is; one with another key on
-// this host is when it said so or its process has ended.
+// this host is when it said so or its process has ended. A damaged lease names nobody.
 func (l *lease) mine(h Holder) bool {
+	if h == (Holder{}) {
+		return true
+	}
 	if h.Root != l.me.Root {
 		return false
 	}

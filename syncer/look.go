@@ -71,9 +71,6 @@ func (s *Source) takeScan(ctx context.Context, r scanned) {
 	}
 	clear(s.skipped)
 	s.skipsNew = true
-	for _, skip := range r.scan.Skipped {
-		s.skipped[skip.Name] = skip
-	}
 	v := s.view()
 	v.walked = true
 	for _, d := range r.scan.Changed {
@@ -82,6 +79,9 @@ func (s *Source) takeScan(ctx context.Context, r scanned) {
 	v.walked = false // these were not met by the walk
 	for _, p := range r.scan.Gone {
 		v.look(p)
+	}
+	for _, skip := range r.scan.Skipped { // last: a directory that cannot be read is looked at, too
+		s.skipped[skip.Name] = skip
 	}
 	s.scannedN++
 }
@@ -105,17 +105,15 @@ func (v *view) look(p manifest.Path) {
 		return
 	}
 	s.retries.drop(p)
-	if !v.real(p.Dir()) {
-		s.gone(p)
-		return
-	}
+	real := v.real(p.Dir())
 	fi, err := os.Lstat(s.disk(p))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDir) {
+	switch {
+	case !real, errors.Is(err, fs.ErrNotExist), errors.Is(err, errNotDir):
 		s.unskip(p)
 		s.gone(p)
 		return
-	}
-	if err != nil {
+	case err != nil:
+		s.succeed(p)
 		s.skip(manifest.Skipped{Name: string(p), Why: manifest.SkipUnreadable, Err: err})
 		return
 	}
@@ -129,7 +127,19 @@ func (v *view) look(p manifest.Path) {
 	if fi.IsDir() && !v.walked {
 		v.children(p)
 	}
+	if dir := p.Dir(); dir != "" && !s.known(dir) {
+		v.look(dir) // a manifest without it would leave it on workers for ever
+	}
 	v.present(p, manifest.StatOf(fi))
+}
+
+// known reports whether something is committed at p, or about to be.
+func (s *Source) known(p manifest.Path) bool {
+	if _, ok := s.busy[p]; ok {
+		return true
+	}
+	_, ok := s.index.Files().Get(p)
+	return ok
 }
 
 // children looks at what is committed directly in directory p and is no longer
@@ -149,10 +159,16 @@ func (v *view) children(p manifest.Path) {
 			v.look(f.Path)
 		}
 	}
+	for q := range v.s.busy {
+		if q.Dir() == p && !there[q.Base()] {
+			v.s.again[q] = struct{}{}
+		}
+	}
 }
 
 // real reports whether dir and all above it are directories and no symlinks:
-// what lies behind a symlink is not part of the source.
+// what lies behind a symlink is not part of the source. One that cannot be
+// looked at is taken for real, since what it holds is not gone.
 func (v *view) real(dir manifest.Path) bool {
 	if dir == "" || v.walked {
 		return true
@@ -163,7 +179,7 @@ func (v *view) real(dir manifest.Path) bool {
 	ok := v.real(dir.Dir())
 	if ok {
 		fi, err := os.Lstat(v.s.disk(dir))
-		ok = err == nil && fi.IsDir()
+		ok = err == nil && fi.IsDir() || err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNotDir)
 	}
 	v.dirs[dir] = ok
 	return ok
@@ -174,16 +190,23 @@ func (v *view) present(p manifest.Path, stat manifest.Stat) {
 	s := v.s
 	old, known := s.index.Files().Get(p)
 	if stat.Mode.IsDir() {
-		if mode := manifest.DirMode(stat.Mode); !known || old.Mode != mode {
+		mode := manifest.DirMode(stat.Mode)
+		switch {
+		case known && old.Mode == mode:
+			s.succeed(p)
+		case v.belowFile(p):
+			s.retries.soon(p, time.Now())
+		default:
 			s.busy[p] = sending
 			s.finishPut(outcome{path: p, entry: manifest.Entry{File: manifest.File{Path: p, Mode: mode}}, began: time.Now()})
 		}
 		return
 	}
 	if known && s.index.Stat(p).Unchanged(stat) && old.Mode == stat.Mode.Perm() {
+		s.succeed(p)
 		return
 	}
-	if v.blocked(p, known && old.IsDir()) {
+	if v.belowFile(p) || s.aboveFiles(p, known && old.IsDir()) {
 		s.retries.soon(p, time.Now())
 		return
 	}
@@ -196,27 +219,32 @@ func (v *view) present(p manifest.Path, stat manifest.Stat) {
 	s.queue.push(j)
 }
 
-// blocked reports whether the object of p cannot be written yet, since some
-// stores are directories: a file stood where p needs a directory, or p was a
-// directory and what it held is still there.
-func (v *view) blocked(p manifest.Path, wasDir bool) bool {
-	s := v.s
+// belowFile reports whether a file is committed where p needs a directory, or
+// its object is still there. Some stores are directories: it must go first.
+func (v *view) belowFile(p manifest.Path) bool {
 	for dir := p.Dir(); dir != ""; dir = dir.Dir() {
-		if f, ok := s.index.Files().Get(dir); ok && !f.IsDir() {
+		if f, ok := v.s.index.Files().Get(dir); ok && !f.IsDir() {
 			v.look(dir)
 			return true
 		}
-		if s.busy[dir] == removing {
+		if v.s.busy[dir] == removing {
 			return true
 		}
 	}
-	if !wasDir {
-		return false
-	}
+	return false
+}
+
+// aboveFiles reports whether something is committed below p, where a file is
+// now, or about to be: it must go first. p may have been a directory that was
+// not committed itself.
+func (s *Source) aboveFiles(p manifest.Path, wasDir bool) bool {
 	empty := true
 	for f := range s.index.Files().Below(p) {
 		s.hold(f.Path)
 		empty = false
+	}
+	if !wasDir && empty {
+		return false
 	}
 	for q := range s.busy {
 		empty = empty && !q.Within(p)
@@ -227,18 +255,28 @@ func (v *view) blocked(p manifest.Path, wasDir bool) bool {
 // gone deals with a path at which nothing is left to sync: with all that is
 // committed there and below.
 func (s *Source) gone(p manifest.Path) {
+	s.succeed(p) // nothing is left to be done for it
 	if s.opt.KeepDeleted {
 		return
 	}
-	if _, ok := s.index.Files().Get(p); ok {
+	old, ok := s.index.Files().Get(p)
+	if ok {
 		s.hold(p)
+	}
+	if ok && !old.IsDir() {
+		return
 	}
 	for f := range s.index.Files().Below(p) {
 		s.hold(f.Path)
 	}
+	for q := range s.busy { // what will be committed below it in a moment
+		if q.Within(p) {
+			s.again[q] = struct{}{}
+		}
+	}
 }
 
-func (s *Source) hold(p manifest.Path) { s.guard.hold(p, s.index.Files().Count(), time.Now()) }
+func (s *Source) hold(p manifest.Path) { s.guard.hold(p, time.Now()) }
 
 func (s *Source) skip(k manifest.Skipped) {
 	if old, ok := s.skipped[k.Name]; !ok || old.Why != k.Why {

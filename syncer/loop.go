@@ -54,16 +54,16 @@ func (s *Source) run(ctx context.Context, feed Feed) (err error) {
 	for i := range s.opt.Workers + largeUploads {
 		uploads.Go(func() { s.upload(work, i < largeUploads) })
 	}
-	ctx, leave := context.WithCancel(ctx)
+	feeding, leave := context.WithCancel(ctx)
 	defer func() {
-		leave() // the inputs, too, when the loop ends by itself
+		leave() // whoever feeds the loop would wait for ctx, which may go on
 		stop()
 		s.queue.close()
 		go s.discard(&uploads)
 		uploads.Wait()
 		s.side.Wait()
 	}()
-	batches, lost := s.inputs(ctx, feed)
+	batches, lost := s.inputs(feeding, feed)
 	return s.loop(ctx, work, batches, lost)
 }
 
@@ -139,15 +139,13 @@ func (s *Source) step(ctx context.Context) error {
 	now := time.Now()
 	s.retry(now)
 	s.decide(now)
-	if s.lost != "" && !s.once && now.After(s.retryRoot) && s.checkRoot() {
+	if s.lost != "" && !s.once && !now.Before(s.retryRoot) && s.checkRoot() {
 		s.startScan(ctx, "root")
 	}
 	if err := s.commitAll(ctx); err != nil {
 		return err
 	}
-	if err := s.noteTouched(); err != nil {
-		return err
-	}
+	s.noteTouched()
 	if !s.ready && s.scannedN > 0 && s.quiet() {
 		if err := s.begin(ctx); err != nil {
 			return err
@@ -182,7 +180,7 @@ func (s *Source) wait(now time.Time) time.Duration {
 	earlier(s.commitDue(now))
 	earlier(s.guardDue(now))
 	earlier(s.retries.due())
-	earlier(now.Add(rootPoll), s.lost != "")
+	earlier(s.retryRoot, s.lost != "" && !s.once)
 	return max(0, next.Sub(now))
 }
 
@@ -213,28 +211,36 @@ func (s *Source) decide(now time.Time) {
 	for p := range maps.Clone(s.guard.held) {
 		v.look(p) // what came back is dropped
 	}
-	massive := s.guard.massive(s.index.Files())
-	if massive != "" && s.working() {
-		s.guard.wait(now)
-		return
-	}
-	paths := s.guard.release(massive)
+	pending := s.scanning || len(s.busy) > 0 || len(s.retries.waiting) > 0
+	paths := s.guard.release(s.index.Files(), now, pending)
 	if s.guard.reason != "" {
 		s.log.Warn("guarded: deletions held back", "reason", s.guard.reason)
 	}
+	slices.SortFunc(paths, deepestFirst)
 	for _, p := range paths {
 		old, ok := s.index.Files().Get(p)
 		if _, busy := s.busy[p]; busy || !ok {
 			continue
 		}
-		s.busy[p] = sending
+		if old.IsDir() && !s.leaving(p) {
+			s.guard.hold(p, now) // its turn comes when what it holds is free
+			continue
+		}
+		s.busy[p] = leaving
 		s.finishPut(outcome{path: p, gone: true, entry: manifest.Entry{File: old}, began: now})
 	}
 }
 
-// working reports whether files are being sent that may turn out to be those
-// that are gone under their old names.
-func (s *Source) working() bool { return s.scanning || s.small > 0 || len(s.done) > 0 }
+// leaving reports whether all that is committed below dir is about to be
+// committed as gone.
+func (s *Source) leaving(dir manifest.Path) bool {
+	for f := range s.index.Files().Below(dir) {
+		if s.busy[f.Path] != leaving {
+			return false
+		}
+	}
+	return true
+}
 
 // finishAll takes an outcome and those that came with it.
 func (s *Source) finishAll(o outcome) error {
@@ -373,13 +379,13 @@ func (s *Source) commitAll(ctx context.Context) error {
 }
 
 // noteTouched takes files whose Stat changed and whose content did not into the index.
-func (s *Source) noteTouched() error {
+func (s *Source) noteTouched() {
 	if len(s.touched) == 0 {
-		return nil
+		return
 	}
 	entries := s.touched
 	s.touched = nil
-	return s.update(s.index.Position(), entries, nil)
+	s.update(s.index.Position(), entries, nil)
 }
 
 // quiet reports whether nothing is under way; something may wait to be tried again.
@@ -410,7 +416,8 @@ func (s *Source) drain(ctx context.Context) error {
 			s.dismiss(j)
 		}
 		if len(s.busy) == 0 {
-			return s.noteTouched()
+			s.noteTouched()
+			return nil
 		}
 		if len(s.busy) == len(s.done) {
 			if err := s.commit(ctx); err != nil {

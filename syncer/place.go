@@ -83,7 +83,7 @@ func (r *Replica) settle(f manifest.File, temp string, d *result) {
 		err = r.makeRoom(f.Path, d)
 	}
 	if err == nil {
-		err = r.rename(temp, f.Path)
+		err = r.within(f.Path, func() error { return r.root.Rename(temp, disk(f.Path)) })
 	}
 	if err != nil {
 		r.root.Remove(temp)
@@ -93,19 +93,24 @@ func (r *Replica) settle(f manifest.File, temp string, d *result) {
 	r.arrived(f, d)
 }
 
-// rename moves temp to p, through a directory that its own mode closes to
-// writing if it must.
-func (r *Replica) rename(temp string, p manifest.Path) error {
-	err := r.root.Rename(temp, disk(p))
+// within changes the entry p of its directory, through a mode of ours that
+// closes that directory to writing if it must.
+func (r *Replica) within(p manifest.Path, change func() error) error {
+	err := change()
 	if !errors.Is(err, fs.ErrPermission) || p.Dir() == "" {
 		return err
 	}
 	dir, ok := r.index.Files().Get(p.Dir())
-	if !ok || r.root.Chmod(disk(p.Dir()), dir.Mode.Perm()|0o700) != nil {
+	if !ok {
+		return err
+	}
+	r.modes.Lock()
+	defer r.modes.Unlock()
+	if r.root.Chmod(disk(p.Dir()), dir.Mode.Perm()|0o700) != nil {
 		return err
 	}
 	defer r.root.Chmod(disk(p.Dir()), dir.Mode.Perm())
-	return r.root.Rename(temp, disk(p))
+	return change()
 }
 
 // arrived notes that f is in place. When the file is no longer as it was
@@ -125,16 +130,13 @@ func (r *Replica) arrived(f manifest.File, d *result) {
 // stands at p may be replaced. A stranger's file is kept beside.
 func (r *Replica) makeRoom(p manifest.Path, d *result) error {
 	fi, err := r.root.Lstat(disk(p))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDir) {
-		return r.parents(p, d)
-	}
 	if err != nil {
-		return err
+		return r.parents(p, d) // a file or a symlink may stand where p needs a directory
 	}
 	if r.ours(p, fi) {
 		return nil
 	}
-	if fi.IsDir() && r.root.Remove(disk(p)) == nil {
+	if fi.IsDir() && r.within(p, func() error { return r.root.Remove(disk(p)) }) == nil {
 		return nil // an empty directory is nobody's work
 	}
 	return r.keepAside(p, d)
@@ -157,7 +159,8 @@ func (r *Replica) parents(p manifest.Path, d *result) error {
 
 // mkdir makes the directory p; a stranger in its place is kept beside.
 func (r *Replica) mkdir(p manifest.Path, mode fs.FileMode, d *result) error {
-	err := r.root.Mkdir(disk(p), mode)
+	mkdir := func() error { return r.root.Mkdir(disk(p), mode) }
+	err := r.within(p, mkdir)
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -166,14 +169,14 @@ func (r *Replica) mkdir(p manifest.Path, mode fs.FileMode, d *result) error {
 		return err
 	}
 	if r.ours(p, fi) {
-		err = r.root.Remove(disk(p))
+		err = r.within(p, func() error { return r.root.Remove(disk(p)) })
 	} else {
 		err = r.keepAside(p, d)
 	}
 	if err != nil {
 		return err
 	}
-	return r.root.Mkdir(disk(p), mode)
+	return r.within(p, mkdir)
 }
 
 // makeDir makes a directory of the manifest, writable until setMode.
@@ -210,7 +213,7 @@ func (r *Replica) keepAside(p manifest.Path, d *result) error {
 		if _, err := r.root.Lstat(aside); err == nil {
 			continue
 		}
-		if err := r.root.Rename(name, aside); err != nil {
+		if err := r.within(p, func() error { return r.root.Rename(name, aside) }); err != nil {
 			return fmt.Errorf("keep the local version of %s: %w", p, err)
 		}
 		d.kept()

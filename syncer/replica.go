@@ -73,6 +73,8 @@ type Replica struct {
 	trouble error                   // why the log could not be read; nil when it could
 	ready   bool
 
+	modes sync.Mutex // held while a directory has another mode than its own
+
 	// moving are the files of the running step that have their new name beside
 	// the old one. Only the loop writes it, before files are placed.
 	moving map[manifest.Path]fs.FileInfo
@@ -266,12 +268,32 @@ func (r *Replica) advance(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	changes = append(changes, r.undone(changes)...)
 	if head.Epoch == r.index.Position().Epoch && head.Generation == r.index.Position().Generation && len(changes) == 0 {
 		r.reached = head
 		r.settled()
 		return nil
 	}
 	return r.apply(ctx, changes, head, written)
+}
+
+// undone returns puts of the files that failed although the log has no news of
+// them: they went from the directory while nobody followed, and healing failed.
+func (r *Replica) undone(news []manifest.Change) []manifest.Change {
+	if len(r.failed) == 0 {
+		return nil
+	}
+	known := make(map[manifest.Path]bool, len(news))
+	for _, c := range news {
+		known[c.Path] = true
+	}
+	var changes []manifest.Change
+	for p := range r.failed {
+		if f, ok := r.index.Files().Get(p); ok && !known[p] {
+			changes = append(changes, manifest.Change{Op: manifest.Put, File: f})
+		}
+	}
+	return changes
 }
 
 // news returns the changes that lead to the head of the log, and when the last
@@ -350,9 +372,7 @@ func (r *Replica) apply(ctx context.Context, changes []manifest.Change, head man
 	if len(done.failed) > 0 {
 		at = r.index.Position()
 	}
-	if err := r.note(at, done); err != nil {
-		return err
-	}
+	r.note(at, done)
 	r.failed, r.reached = done.failed, head
 	if len(done.failed) > 0 {
 		r.tries++
@@ -380,10 +400,14 @@ func (r *Replica) complain(failed map[manifest.Path]error) {
 	}
 }
 
-func (r *Replica) note(pos manifest.Position, done *result) error {
+// note takes a step in the index. One that the disk refuses is in memory all
+// the same, and a restart reads it in the log again: the replica goes on.
+func (r *Replica) note(pos manifest.Position, done *result) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.index.Update(pos, done.placed, done.gone)
+	if err := r.index.Update(pos, done.placed, done.gone); err != nil {
+		r.log.Warn("index not saved, the next start has more to read", "err", err)
+	}
 }
 
 func (r *Replica) report(head manifest.Position, done *result, began, written time.Time) {
@@ -415,6 +439,11 @@ func (r *Replica) report(head manifest.Position, done *result, began, written ti
 // open locks and reads the index, and opens the directory, which is made when
 // it is missing. Temporary files of an earlier run are swept.
 func (r *Replica) open() (err error) {
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
 	if err := os.MkdirAll(r.opt.Dir, 0o755); err != nil {
 		return fmt.Errorf("replica: %w", err)
 	}
@@ -436,9 +465,22 @@ func (r *Replica) open() (err error) {
 	return nil
 }
 
-func (r *Replica) close() error {
-	r.root.RemoveAll(manifest.Reserved)
-	return errors.Join(r.index.Close(), r.root.Close(), r.lock.Unlock())
+// close gives back what open took, all or some.
+func (r *Replica) close() {
+	var err error
+	if r.root != nil {
+		r.root.RemoveAll(manifest.Reserved)
+		err = r.root.Close()
+	}
+	if r.index != nil {
+		err = errors.Join(err, r.index.Close())
+	}
+	if r.lock != nil {
+		err = errors.Join(err, r.lock.Unlock())
+	}
+	if err != nil {
+		r.log.Warn("not closed well", "err", err)
+	}
 }
 
 // tempDir holds files until they are verified.

@@ -61,6 +61,7 @@ type phase uint8
 
 const (
 	sending  phase = iota + 1 // read, uploaded, or waiting for its commit
+	leaving                   // gone, and waiting for its commit
 	removing                  // committed as gone; its object is being deleted
 )
 
@@ -259,17 +260,15 @@ func (s *Source) catchUp(ctx context.Context) error {
 	head.Since = pos.Since
 	for _, c := range commits {
 		head.Since += len(c.Changes)
-		if err := s.adopt(c.Changes, head); err != nil {
-			return err
-		}
+		s.adopt(c.Changes, head)
 	}
 	return nil
 }
 
 // scanAgain asks for another scan when one runs that compares with an index
-// which is about to change. With an empty one everything is looked at anyway.
+// which is about to change.
 func (s *Source) scanAgain() {
-	if s.scanning && s.index.Files().Len() > 0 {
+	if s.scanning {
 		s.rescan = "log"
 	}
 }
@@ -281,11 +280,14 @@ func (s *Source) bridge(ctx context.Context, pos manifest.Position, damage error
 	if err := s.acquire(ctx); err != nil {
 		return err
 	}
-	return s.wal.Checkpoint(ctx, pos, s.index.Files())
+	if err := s.wal.Checkpoint(ctx, pos, s.index.Files()); err != nil {
+		return err
+	}
+	return s.rebuild(ctx) // with the commits that follow, should there be any
 }
 
 // adopt notes committed changes whose files were not looked at.
-func (s *Source) adopt(changes []manifest.Change, pos manifest.Position) error {
+func (s *Source) adopt(changes []manifest.Change, pos manifest.Position) {
 	var entries []manifest.Entry
 	var gone []manifest.Path
 	for _, c := range changes {
@@ -295,14 +297,17 @@ func (s *Source) adopt(changes []manifest.Change, pos manifest.Position) error {
 			entries = append(entries, manifest.Entry{File: c.File})
 		}
 	}
-	return s.update(pos, entries, gone)
+	s.update(pos, entries, gone)
 }
 
 // rebuild makes the index from the log. What it knew of files that are the
 // same in the log is kept, so that only the rest is read again.
 func (s *Source) rebuild(ctx context.Context) error {
-	s.scanAgain()
 	m, pos, err := s.wal.Load(ctx)
+	if errors.Is(err, manifest.ErrNoLog) && s.index.Position() == (manifest.Position{}) {
+		return nil // all is new, and every scan says so
+	}
+	s.scanAgain()
 	if errors.Is(err, manifest.ErrNoLog) {
 		return s.index.Reset()
 	}

@@ -1,6 +1,7 @@
 package syncer_test
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -102,6 +103,9 @@ func tree(t testing.TB, dir string) string {
 	var b strings.Builder
 	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		rel, _ := filepath.Rel(dir, p)
+		if rel == manifest.Reserved {
+			return fs.SkipDir
+		}
 		if err != nil || rel == "." || d.Type()&fs.ModeSymlink != 0 {
 			return err
 		}
@@ -190,5 +194,17 @@ func TestTypeChangesRenamesAndDeletions(t *testing.T) {
 		if strings.HasPrefix(k, "gone/") || k == "old" || k == "file" {
 			t.Errorf("object %s is still there", k)
 		}
+	}
+}
+
+// A feed hands out batches that a test sends.
+type feed chan manifest.Batch
+
+func (f feed) Next(ctx context.Context) (manifest.Batch, error) {
+	select {
+	case b := <-f:
+		return b, nil
+	case <-ctx.Done():
+		return manifest.Batch{}, ctx.Err()
 	}
 }

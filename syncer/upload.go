@@ -55,9 +55,8 @@ func (s *Source) upload(ctx context.Context, big bool) {
 func (s *Source) send(ctx context.Context, j job) outcome {
 	o := outcome{path: j.path, began: time.Now(), large: j.large()}
 	o.err = s.sendFile(ctx, j, &o)
-	if errors.Is(o.err, fs.ErrNotExist) && !errors.Is(o.err, objstore.ErrNoBucket) {
-		o.gone = true
-	}
+	var local localError // what a store misses is another matter
+	o.gone = errors.As(o.err, &local) && (errors.Is(o.err, fs.ErrNotExist) || errors.Is(o.err, errNotDir))
 	return o
 }
 
@@ -90,7 +89,42 @@ func (s *Source) sendFile(ctx context.Context, j job, o *outcome) error {
 	if stat.Size <= inlineMax {
 		o.data = content
 	}
-	return s.store(ctx, j, o, file, content)
+	err = s.store(ctx, j, o, file, content)
+	if err != nil && ctx.Err() == nil && s.clearWay(ctx, j.path) {
+		err = s.store(ctx, j, o, file, content)
+	}
+	return err
+}
+
+// clearWay removes objects of ours that nothing names and that keep a store
+// which is a directory from taking p: one above it, or some below it. An
+// earlier life of this agent left them between an upload and its commit.
+func (s *Source) clearWay(ctx context.Context, p manifest.Path) bool {
+	var orphans []string
+	for dir := p.Dir(); dir != ""; dir = dir.Dir() {
+		if s.orphan(ctx, string(dir)) {
+			orphans = append(orphans, string(dir))
+		}
+	}
+	for info, err := range s.opt.Store.List(ctx, string(p)+"/", "") {
+		if err != nil || !s.orphan(ctx, info.Key) {
+			break // it is not ours alone: the way stays closed
+		}
+		orphans = append(orphans, info.Key)
+	}
+	return len(orphans) > 0 && s.opt.Store.Delete(ctx, orphans...) == nil
+}
+
+// orphan reports whether an object of ours stands at key without a commit.
+func (s *Source) orphan(ctx context.Context, key string) bool {
+	s.mu.RLock()
+	f, ok := s.index.Files().Get(manifest.Path(key))
+	s.mu.RUnlock()
+	if ok && !f.IsDir() {
+		return false
+	}
+	info, err := s.opt.Store.Head(ctx, key)
+	return err == nil && info.Meta[metaWriter] == s.opt.Writer
 }
 
 // hash fills in what the content says, and returns the content of a small file.
@@ -291,13 +325,19 @@ func unreadable(err error) bool {
 	return errors.As(err, &local) && !errors.Is(err, manifest.ErrUnstable) && !errors.Is(err, os.ErrClosed)
 }
 
-// removeObjects deletes the objects of paths that are committed as gone.
+// removeObjects deletes the objects of paths that are committed as gone. While
+// the store refuses, the paths stay busy: nothing else would find the objects.
 func (s *Source) removeObjects(ctx context.Context, paths []manifest.Path) outcome {
 	keys := make([]string, len(paths))
 	for i, p := range paths {
 		keys[i] = string(p)
 	}
 	slices.Sort(keys)
-	err := s.opt.Store.Delete(ctx, keys...)
-	return outcome{paths: paths, err: err}
+	for wait := laterMin; ; wait = min(2*wait, laterMax) {
+		err := s.opt.Store.Delete(ctx, keys...)
+		if err == nil || s.once || pause(ctx, jitter(wait)) != nil {
+			return outcome{paths: paths, err: err}
+		}
+		s.log.Warn("objects of deleted files not removed, trying again", "count", len(keys), "err", err)
+	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"maps"
 	"slices"
 	"sync"
@@ -211,6 +212,11 @@ func (l *lateAnnouncer) connect() bool {
 	}
 	l.done = make(chan struct{})
 	opts, err := l.p.busOptions()
+	if err == nil && len(opts.URLs) == 0 {
+		if _, err := bus.ReadAddress(opts.AddressDir); errors.Is(err, fs.ErrNotExist) {
+			return false // no bus on this machine: nobody listens
+		}
+	}
 	if err == nil {
 		l.conn, err = bus.Connect(opts)
 	}
@@ -237,7 +243,9 @@ func (l *lateAnnouncer) leave(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, flushTime)
 	defer cancel()
-	if l.conn.Up() {
+	if err := l.conn.WaitUp(ctx); err != nil {
+		l.p.ui.warn("not announced on the bus, workers poll the log: %v", err)
+	} else {
 		l.publisher.Flush(ctx)
 	}
 	l.stop()

@@ -33,6 +33,17 @@ func (r *rig) commits(t *testing.T) []manifest.Commit {
 	return commits
 }
 
+// committed reports whether the newest state of a path has this content.
+func (r *rig) committed(t *testing.T, path manifest.Path, content string) bool {
+	t.Helper()
+	m := manifest.New()
+	for _, c := range r.commits(t) {
+		m.Apply(c.Changes)
+	}
+	f, ok := m.Get(path)
+	return ok && f.Hash == manifest.Sum([]byte(content))
+}
+
 // checkBucket checks that what the log says is there, and is what it says:
 // the newest state of every path that a commit names. It returns the commits.
 func (r *rig) checkBucket(t *testing.T) []manifest.Commit {

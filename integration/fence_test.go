@@ -1,14 +1,15 @@
 package integration_test
 
 import (
+	"bytes"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/objstore"
 )
 
 // TestFence has a rival commit first: the watch ends, names it, and has
@@ -24,8 +25,10 @@ func TestFence(t *testing.T) {
 		Epoch: last.Epoch, Generation: last.Generation + 1, Prev: manifest.Sum(manifest.EncodeCommit(last)),
 		Writer: "rival", WriteID: "1", Time: time.Now(),
 	})
-	key := r.object(fmt.Sprintf(".skyagent/sources/main/log/%020d", last.Generation+1))
-	must(t, os.WriteFile(key, rival, 0o644))
+	key := fmt.Sprintf(".skyagent/sources/main/log/%020d", last.Generation+1)
+	store := r.store(t)
+	_, err := store.Put(t.Context(), key, bytes.NewReader(rival), int64(len(rival)), objstore.PutOptions{})
+	must(t, err)
 	write(t, filepath.Join(r.source, "a"), "two")
 	if code := watch.Ended(); code != 1 {
 		t.Errorf("exit %d, want 1", code)
@@ -35,7 +38,7 @@ func TestFence(t *testing.T) {
 			t.Errorf("no %q in:\n%s", w, watch.Stderr())
 		}
 	}
-	if got := read(t, key); got != string(rival) {
+	if got := read(t, r.object(key)); got != string(rival) {
 		t.Error("the rival's commit was overwritten")
 	}
 }

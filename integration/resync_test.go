@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -160,12 +161,20 @@ func TestTouch(t *testing.T) {
 	watch := r.watch(t)
 	events := r.home.Start(t, "events", r.url)
 	explain(t, events)
+	// Events are seen once one is.
+	tick := 0
+	waitFor(t, "event", func() bool {
+		tick++
+		write(t, filepath.Join(r.source, "tick"), strconv.Itoa(tick))
+		return len(events.Lines()) > 0
+	})
+	watch.Wait("the last commit", func(map[string]any) bool { return r.committed(t, "tick", strconv.Itoa(tick)) })
 	before := len(watch.Lines())
 	now := time.Now().Add(-time.Hour)
 	eachFile(t, r.source, func(path string, _ fs.FileInfo) { must(t, os.Chtimes(path, now, now)) })
 	// What comes after a change that counts is the proof that the rest did not.
-	write(t, filepath.Join(r.source, "last"), "x")
-	watch.Wait("a commit", func(v map[string]any) bool { return v["changes"] != nil && v["uploaded_bytes"] == 1.0 })
+	write(t, filepath.Join(r.source, "last"), strings.Repeat("x", 1000))
+	watch.Wait("a commit", func(v map[string]any) bool { return v["changes"] != nil && v["uploaded_bytes"] == 1000.0 })
 	if got := watch.Lines()[before:]; len(got) != 1 || got[0]["changes"] != 1.0 {
 		t.Errorf("commits after a touch and one change: %v", got)
 	}

@@ -10,8 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
 	"github.com/skyagent/skyagent/integration/program"
 	"github.com/skyagent/skyagent/integration/servers"
+	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/objstore/s3"
 )
 
 // A rig is one machine, a bucket on an S3 server, and two directories.
@@ -35,6 +39,15 @@ func newRig(t *testing.T) *rig {
 // object returns where the server keeps an object.
 func (r *rig) object(key string) string {
 	return filepath.Join(r.server.Dir, r.bucket, filepath.FromSlash(key))
+}
+
+// store opens the bucket, as somebody else with the same rights would.
+func (r *rig) store(t *testing.T) objstore.Store {
+	t.Helper()
+	store, err := s3.New(t.Context(), s3.Config{Bucket: r.bucket, Endpoint: r.server.Endpoint,
+		Credentials: credentials.NewStaticCredentialsProvider(r.server.AccessKey, r.server.SecretKey, "")})
+	must(t, err)
+	return store
 }
 
 // watch starts a watch of the source and waits until it is live.

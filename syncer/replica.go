@@ -67,10 +67,13 @@ type Replica struct {
 	lock *flock.Flock
 	root *os.Root
 
-	reached manifest.Position       // the newest generation that was worked on
-	failed  map[manifest.Path]error // not in place, tried again
-	tries   int                     // steps in a row that left something undone
-	trouble error                   // why the log could not be read; nil when it could
+	journal *journal
+
+	reached manifest.Position        // the newest generation that was worked on
+	failed  map[manifest.Path]error  // not in place, tried again
+	said    map[manifest.Path]string // what was logged of them
+	tries   int                      // steps in a row that left something undone
+	trouble error                    // why the log could not be read; nil when it could
 	ready   bool
 
 	modes sync.Mutex // held while a directory has another mode than its own
@@ -100,6 +103,7 @@ func NewReplica(opt ReplicaOptions) *Replica {
 	return &Replica{
 		opt: opt, log: opt.Log, wal: OpenLog(opt.Store, opt.Source),
 		failed: make(map[manifest.Path]error),
+		said:   make(map[manifest.Path]string),
 		moving: make(map[manifest.Path]fs.FileInfo),
 		status: ReplicaStatus{State: StateStarting},
 	}
@@ -388,13 +392,15 @@ func (r *Replica) apply(ctx context.Context, changes []manifest.Change, head man
 func (r *Replica) settled() {
 	r.tries = 0
 	clear(r.failed)
+	clear(r.said)
 }
 
 // complain logs files that failed, once it is clear that they do not heal by
 // the source's next commit.
 func (r *Replica) complain(failed map[manifest.Path]error) {
 	for p, err := range failed {
-		if r.tries > patience || !moved(err) {
+		if (r.tries > patience || !moved(err)) && r.said[p] != err.Error() {
+			r.said[p] = err.Error()
 			r.log.Warn("not in place", "path", p, "err", err)
 		}
 	}
@@ -407,6 +413,10 @@ func (r *Replica) note(pos manifest.Position, done *result) {
 	defer r.mu.Unlock()
 	if err := r.index.Update(pos, done.placed, done.gone); err != nil {
 		r.log.Warn("index not saved, the next start has more to read", "err", err)
+		return
+	}
+	if err := r.journal.clear(); err != nil {
+		r.log.Warn("journal not cleared", "err", err)
 	}
 }
 
@@ -462,7 +472,11 @@ func (r *Replica) open() (err error) {
 	if err := r.root.MkdirAll(tempDir, 0o700); err != nil {
 		return fmt.Errorf("replica: %w", err)
 	}
-	return nil
+	var left []manifest.File
+	if r.journal, left, err = openJournal(r.opt.Index + ".placing"); err != nil {
+		return err
+	}
+	return r.recover(left)
 }
 
 // close gives back what open took, all or some.
@@ -474,6 +488,9 @@ func (r *Replica) close() {
 	}
 	if r.index != nil {
 		err = errors.Join(err, r.index.Close())
+	}
+	if r.journal != nil {
+		err = errors.Join(err, r.journal.close())
 	}
 	if r.lock != nil {
 		err = errors.Join(err, r.lock.Unlock())

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/skyagent/skyagent/integration/program"
 )
@@ -58,14 +59,17 @@ func TestGuardEmptied(t *testing.T) {
 		must(t, os.RemoveAll(filepath.Join(r.source, name)))
 	}
 	wantKept(t, r)
+	began := time.Now()
 	fill(t, r.source)
 	wantHealed(t, r)
+	t.Logf("healed %s after the files began to come back", time.Since(began).Round(time.Millisecond))
 
 	// Once more, and meant.
 	for _, name := range listed(r.source) {
 		must(t, os.RemoveAll(filepath.Join(r.source, name)))
 	}
-	r.waitState(t, "GUARDED", "READY")
+	st := r.waitState(t, "GUARDED", "READY")
+	t.Logf("GUARDED after %s: %s", time.Since(began).Round(time.Millisecond), st.Sources[0].Reason)
 	stop(t, watch)
 	wantWords(t, r.home.Run(t, "sync", r.source, "--to", r.url, "-q"), 1, "--allow-mass-delete", "files are gone from the source", "nothing was deleted")
 	line := r.home.MustRun(t, "sync", r.source, "--to", r.url, "--allow-mass-delete")

@@ -45,7 +45,7 @@ func (d *comparison) compare(name string) {
 		d.differ(name, "only in the second")
 	case b == nil:
 		d.differ(name, "only in the first")
-	case a.Mode() != b.Mode():
+	case a.Mode() != b.Mode() && name != ".": // the root's mode is its owner's
 		d.differ(name, fmt.Sprintf("%v and %v", a.Mode(), b.Mode()))
 	case a.IsDir():
 		d.compareDir(name)

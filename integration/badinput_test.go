@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/skyagent/skyagent/integration/program"
+	"github.com/skyagent/skyagent/objstore"
 )
 
 // nobody is a user without rights.
@@ -85,13 +87,18 @@ func TestOddFiles(t *testing.T) {
 	// A watch says the same, stays, and status names them.
 	watch := home.Start(t, "watch", source, "--metrics", "off")
 	watch.Ready()
-	st := statusOf(t, home, "source")
-	if len(st.Sources) != 1 || st.Sources[0].Skipped < 4 {
-		t.Errorf("status: %+v", st)
-	}
+	waitFor(t, "skipped files in status", func() bool {
+		st := statusOf(t, home, "source")
+		return len(st.Sources) == 1 && st.Sources[0].Skipped >= 5 && st.Sources[0].State == "READY"
+	})
 	write(t, filepath.Join(source, "good"), "better")
 	waitFor(t, "the good file", func() bool { return read(t, filepath.Join(dir, "home/data/buckets/source/good")) == "better" })
-	stop(t, watch)
+	if code := watch.Stop(); code != 3 {
+		t.Errorf("the watch left with exit %d, want 3", code)
+	}
+	if n := strings.Count(watch.Stderr(), "\n"); n != 5 {
+		t.Errorf("the watch said %d lines, want 5:\n%s", n, watch.Stderr())
+	}
 }
 
 func TestBadBucket(t *testing.T) {
@@ -175,7 +182,7 @@ func TestSecondWatch(t *testing.T) {
 	write(t, filepath.Join(r.source, "a"), "x")
 	watch := r.watch(t)
 	second := r.home.Run(t, "watch", r.source, "--to", r.url, "--metrics", "off")
-	wantWords(t, second, 1, "stop the other one first", r.source, "in use")
+	wantWords(t, second, 1, "stop the other one first", r.source, "another skyagent is at work on it")
 
 	elsewhere := program.NewHome(t)
 	elsewhere.Env = append(elsewhere.Env, r.server.Environ()...)
@@ -226,7 +233,7 @@ func TestDamage(t *testing.T) {
 	r.home.MustRun(t, "sync", r.source, "--to", r.url)
 	logs := listed(r.object(".skyagent/sources/main/log"))
 	last := logs[len(logs)-1]
-	damage(t, r.object(".skyagent/sources/main/log/"+last))
+	r.overwrite(t, ".skyagent/sources/main/log/"+last)
 	result = r.home.Run(t, "copy", r.url, r.replica, "--once")
 	wantWords(t, result, 1, "skyagent sync", "commit", "corrupt")
 	if read(t, filepath.Join(r.replica, "b")) != "new" {
@@ -243,10 +250,23 @@ func TestDamage(t *testing.T) {
 	waitSame(t, r.source, r.replica)
 
 	checkpoints := listed(r.object(".skyagent/sources/main/checkpoint"))
-	damage(t, r.object(".skyagent/sources/main/checkpoint/"+checkpoints[len(checkpoints)-1]))
+	r.overwrite(t, ".skyagent/sources/main/checkpoint/"+checkpoints[len(checkpoints)-1])
 	elsewhere := t.TempDir()
 	result = r.home.Run(t, "copy", r.url, elsewhere, "--once")
-	wantWords(t, result, 1, "skyagent sync", "corrupt")
+	// Commit and checkpoint of the newest generation are both gone: what is before it is there.
+	wantWords(t, result, 3, "skyagent sync", "went only as far as generation", "corrupt")
+	if read(t, filepath.Join(elsewhere, "b")) != "new" {
+		t.Error("the generation before the damage is not in place")
+	}
+}
+
+// overwrite damages an object in the bucket, as somebody with the rights might.
+func (r *rig) overwrite(t *testing.T, key string) {
+	t.Helper()
+	b := []byte(read(t, r.object(key)))
+	copy(b[len(b)/2-4:], "\x00damage\x00")
+	_, err := r.store(t).Put(t.Context(), key, bytes.NewReader(b), int64(len(b)), objstore.PutOptions{})
+	must(t, err)
 }
 
 // damage overwrites bytes in the middle of a file.
@@ -269,4 +289,3 @@ func glob(t *testing.T, pattern string) string {
 	}
 	return found[0]
 }
-

@@ -73,6 +73,7 @@ type Replica struct {
 	failed  map[manifest.Path]error  // not in place, tried again
 	said    map[manifest.Path]string // what was logged of them
 	tries   int                      // steps in a row that left something undone
+	damage  error                    // of the log, which leads no further; nil when it is whole
 	trouble error                    // why the log could not be read; nil when it could
 	ready   bool
 
@@ -306,6 +307,7 @@ func (r *Replica) news(ctx context.Context) ([]manifest.Change, manifest.Positio
 	r.mu.Lock()
 	r.status.Polls++
 	r.mu.Unlock()
+	r.damage = nil
 	pos := r.index.Position()
 	var written time.Time
 	if pos.Generation > 0 {
@@ -321,14 +323,15 @@ func (r *Replica) news(ctx context.Context) ([]manifest.Change, manifest.Positio
 		if !errors.Is(err, manifest.ErrGap) && !errors.Is(err, manifest.ErrCorrupt) {
 			return nil, pos, written, err
 		}
-		r.log.Warn("log does not lead on, reading its newest checkpoint", "generation", pos.Generation, "err", err)
+		r.log.Info("log does not lead on, reading its newest checkpoint", "generation", pos.Generation, "err", err)
 	}
 	m, head, err := r.wal.Load(ctx)
 	switch {
 	case err != nil && (m == nil || head.Epoch == pos.Epoch && head.Generation <= pos.Generation || head.Generation == 0):
 		return nil, pos, written, err
 	case err != nil:
-		r.log.Warn("log is damaged, going as far as it leads", "generation", head.Generation, "err", err)
+		r.log.Info("log is damaged, going as far as it leads", "generation", head.Generation, "err", err)
+		r.damage = err
 	}
 	return manifest.Diff(r.index.Files(), m), head, written, nil
 }
@@ -509,6 +512,7 @@ func (r *Replica) publish() {
 	defer r.mu.Unlock()
 	t := &r.status
 	t.Pos = r.reached
+	t.Damage = r.damage
 	t.Files, t.Bytes = r.index.Files().Count(), r.index.Files().Bytes()
 	t.Failed = maps.Clone(r.failed)
 	t.State, t.Reason = r.state()
@@ -518,6 +522,8 @@ func (r *Replica) state() (State, string) {
 	switch {
 	case r.trouble != nil && !errors.Is(r.trouble, manifest.ErrNoLog):
 		return StateDegraded, r.trouble.Error()
+	case r.damage != nil:
+		return StateDegraded, r.damage.Error()
 	case !r.ready:
 		return StateStarting, ""
 	case len(r.failed) > 0:

@@ -134,6 +134,7 @@ func (a *agent) service(name string, f func(context.Context) error) {
 // run runs the main loop, and after it the end of the services: the last
 // events are published before the connection goes.
 func (a *agent) run(ctx context.Context, loop func(context.Context) error, flush func(context.Context) error) error {
+	interrupted := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(a.services, cancel)()
@@ -149,8 +150,11 @@ func (a *agent) run(ctx context.Context, loop func(context.Context) error, flush
 	failed := a.group.Wait()
 	a.conn.Close()
 	a.endBus()
-	if err == nil {
+	switch {
+	case err == nil:
 		return failed
+	case interrupted.Err() != nil && errors.Is(err, context.Canceled):
+		return nil // Ctrl-C before it was under way
 	}
 	return err
 }

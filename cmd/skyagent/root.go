@@ -66,6 +66,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return p.code
 	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = withHint(errors.New("interrupted"), "run it again: it goes on from where it was")
+	}
 	p.ui.fail(err)
 	var usage usageError
 	if errors.As(err, &usage) {

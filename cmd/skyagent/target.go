@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/skyagent/skyagent/bus"
 	"github.com/skyagent/skyagent/manifest"
@@ -163,11 +164,11 @@ func sourceRoot(arg string) (string, error) {
 	return root, nil
 }
 
-// bare drops the operation and the path from an error that names them already.
+// bare drops operations and paths from an error whose line names them already.
 func bare(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
 	}
 	return err
 }

@@ -65,6 +65,17 @@ func (u *ui) fail(err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	fmt.Fprintf(u.err, "error: %s\n", oneLine(wordsFor(err)))
+	u.hintLocked(err)
+}
+
+// hint prints what to do about err, where we can.
+func (u *ui) hint(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.hintLocked(err)
+}
+
+func (u *ui) hintLocked(err error) {
 	if hint := hintFor(err); hint != "" {
 		fmt.Fprintf(u.err, "hint: %s\n", hint)
 	}

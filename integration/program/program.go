@@ -41,6 +41,14 @@ var build = sync.OnceValues(func() (string, error) {
 	return binary, nil
 })
 
+// Short skips a test that runs the program when -short is given.
+func Short(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: runs the program")
+	}
+}
+
 // Binary returns the path of the built program.
 func Binary(t testing.TB) string {
 	t.Helper()
@@ -133,7 +141,18 @@ type Process struct {
 // it still run.
 func (h *Home) Start(t testing.TB, args ...string) *Process {
 	t.Helper()
-	p := &Process{t: t, cmd: h.Command(t, append(args, "--json")...), name: args[0],
+	return h.start(t, append(args, "--json"))
+}
+
+// StartText starts a command that speaks to people: its lines are for WaitText.
+func (h *Home) StartText(t testing.TB, args ...string) *Process {
+	t.Helper()
+	return h.start(t, args)
+}
+
+func (h *Home) start(t testing.TB, args []string) *Process {
+	t.Helper()
+	p := &Process{t: t, cmd: h.Command(t, args...), name: args[0],
 		done: make(chan struct{}), more: make(chan struct{})}
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -167,7 +186,7 @@ func (p *Process) read(stdout, stderr io.Reader) {
 	for lines.Scan() {
 		var v map[string]any
 		if err := json.Unmarshal(lines.Bytes(), &v); err != nil {
-			v = map[string]any{"not json": lines.Text()}
+			v = map[string]any{plain: lines.Text()}
 		}
 		p.mu.Lock()
 		p.lines = append(p.lines, v)
@@ -178,6 +197,9 @@ func (p *Process) read(stdout, stderr io.Reader) {
 	errors.Wait()
 	p.cmd.Wait()
 }
+
+// plain is under which a line is kept that is no JSON.
+const plain = "text"
 
 // Stderr returns what the process said on standard error so far.
 func (p *Process) Stderr() string {
@@ -219,6 +241,21 @@ func (p *Process) Wait(what string, match func(map[string]any) bool) map[string]
 			p.t.Fatalf("%s: no %s within %s\nlast lines: %v\n%s", p.name, what, Patience, lines[max(0, len(lines)-3):], p.Stderr())
 		}
 	}
+}
+
+// WaitText returns the first line for people that has all of words.
+func (p *Process) WaitText(words ...string) string {
+	p.t.Helper()
+	v := p.Wait(strings.Join(words, "…"), func(v map[string]any) bool {
+		text, _ := v[plain].(string)
+		for _, w := range words {
+			if !strings.Contains(text, w) {
+				return false
+			}
+		}
+		return true
+	})
+	return v[plain].(string)
 }
 
 // Ready waits until the process says that it is in step.

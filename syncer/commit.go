@@ -110,7 +110,7 @@ func (s *Source) sortOut(ctx context.Context) (some bool) {
 	}
 	s.done = slices.DeleteFunc(s.done, func(o outcome) bool { return clash[o.path] })
 	v := s.view()
-	var orphans []manifest.Path
+	var orphans []manifest.File
 	for p := range clash {
 		o, ok := next[p]
 		switch _, known := s.index.Files().Get(p); {
@@ -118,7 +118,7 @@ func (s *Source) sortOut(ctx context.Context) (some bool) {
 			v.look(p)
 		case !known && !o.gone && !o.entry.IsDir():
 			s.again[p] = struct{}{}
-			orphans = append(orphans, p)
+			orphans = append(orphans, o.entry.File)
 		default:
 			delete(s.busy, p)
 			delete(s.again, p)
@@ -127,17 +127,6 @@ func (s *Source) sortOut(ctx context.Context) (some bool) {
 	}
 	s.remove(ctx, orphans)
 	return true
-}
-
-// remove deletes the objects of paths, which stay busy until that is done.
-func (s *Source) remove(ctx context.Context, paths []manifest.Path) {
-	if len(paths) == 0 {
-		return
-	}
-	for _, p := range paths {
-		s.busy[p] = removing
-	}
-	s.side.Go(func() { s.outcomes <- s.removeObjects(ctx, paths) })
 }
 
 // findClash adds to clash the paths of o and of what o does not go together with
@@ -211,17 +200,17 @@ func (s *Source) announceHead() {
 	})
 }
 
-// replaced returns the paths of the batch at which an object stands that no
-// longer belongs there: of deleted files and of files that became directories.
-func (s *Source) replaced(batch []outcome) []manifest.Path {
-	var paths []manifest.Path
+// replaced returns what the batch leaves of objects that no longer belong
+// there: of deleted files and of files that became directories.
+func (s *Source) replaced(batch []outcome) []manifest.File {
+	var files []manifest.File
 	for _, o := range batch {
 		old, ok := s.index.Files().Get(o.path)
 		if ok && !old.IsDir() && (o.gone || o.entry.IsDir()) {
-			paths = append(paths, o.path)
+			files = append(files, old)
 		}
 	}
-	return paths
+	return files
 }
 
 // note takes the batch into the index.
@@ -252,7 +241,7 @@ func (s *Source) update(pos manifest.Position, entries []manifest.Entry, gone []
 
 // release lets the paths of the batch be worked on again, those whose object
 // must go only after it went.
-func (s *Source) release(ctx context.Context, batch []outcome, replaced []manifest.Path) {
+func (s *Source) release(ctx context.Context, batch []outcome, replaced []manifest.File) {
 	s.remove(ctx, replaced)
 	v := s.view()
 	for _, o := range batch {

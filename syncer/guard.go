@@ -27,10 +27,9 @@ const (
 type guard struct {
 	allow bool // let one mass deletion through
 
-	base   int       // files when the wave of deletions began
-	passed int       // files let through in it
-	waved  time.Time // when the last was
-	open   bool      // the wave is the mass deletion that was allowed
+	base  int       // files when the wave of deletions began
+	waved time.Time // when the last of it was let through
+	open  bool      // the wave is the mass deletion that was allowed
 
 	held   map[manifest.Path]struct{}
 	gone   int       // files among those held, when they were last counted
@@ -91,7 +90,7 @@ func (g *guard) release(files *manifest.Manifest, now time.Time, pending bool) [
 		}
 	}
 	if now.Sub(g.waved) > waveQuiet {
-		g.base, g.passed, g.open = files.Count(), 0, false
+		g.base, g.open = files.Count(), false
 	}
 	massive := g.massive(files.Count())
 	switch {
@@ -105,7 +104,6 @@ func (g *guard) release(files *manifest.Manifest, now time.Time, pending bool) [
 	default:
 		g.allow, g.open = false, true
 	}
-	g.passed += g.gone
 	g.waved = now
 	paths := make([]manifest.Path, 0, len(g.held))
 	for p := range g.held {
@@ -117,13 +115,15 @@ func (g *guard) release(files *manifest.Manifest, now time.Time, pending bool) [
 }
 
 // massive says why the loss of what is held, of so many files, is not believed.
+// What counts is how far the tree shrinks over the whole wave: a renamed
+// directory's names go, and as many come.
 func (g *guard) massive(files int) string {
-	gone, base := g.gone+g.passed, max(g.base, files+g.passed)
+	left, base := files-g.gone, max(g.base, files)
 	switch {
-	case g.gone > 1 && g.gone == files:
+	case g.gone > 1 && left == 0:
 		return fmt.Sprintf("all %d files are gone from the source", files)
-	case base >= guardFiles && 2*gone > base:
-		return fmt.Sprintf("%d of %d files are gone from the source at once", gone, base)
+	case base >= guardFiles && 2*left < base:
+		return fmt.Sprintf("%d of %d files are gone from the source at once", base-left, base)
 	}
 	return ""
 }

@@ -170,30 +170,42 @@ func TestAllowMassDeleteHoldsOnce(t *testing.T) {
 // A directory with most files that is moved is no mass deletion, however long
 // the copies inside the store take.
 func TestMovedDirectoryIsNoMassDeletion(t *testing.T) {
+	warm()
+	for _, c := range []struct {
+		far     time.Duration // how far away the store is
+		guarded bool          // for a while
+	}{{10 * time.Millisecond, false}, {150 * time.Millisecond, true}} {
+		synctest.Test(t, func(t *testing.T) { moveDirectory(t, c.far, c.guarded) })
+	}
+}
+
+func moveDirectory(t *testing.T, far time.Duration, guarded bool) {
 	r, _ := judged(t)
-	var from, to []manifest.Path
+	var paths []manifest.Path
 	for i := range 150 {
 		name := fmt.Sprintf("old/f%03d", i)
 		r.write(name, strings.Repeat("x", i+1))
-		from = append(from, manifest.Path(name))
-		to = append(to, manifest.Path("new"+name[3:]))
+		paths = append(paths, manifest.Path(name), manifest.Path("new"+name[3:]))
 	}
 	w := r.watch(func(o *syncer.SourceOptions) { o.Workers = 1 })
 	w.becomes(syncer.StateReady)
 	r.memory.Before = func(op objstore.Op, key string) error {
 		if op == objstore.OpCopy {
-			time.Sleep(4 * time.Millisecond) // a store that is far away
+			time.Sleep(far)
 		}
 		return nil
 	}
 	os.Rename(r.disk("old"), r.disk("new"))
-	w.tell(append(from, "old")...)
-	w.tell(append(to, "new")...)
-	w.until("the directory moved", func(st syncer.SourceStatus) bool {
-		return st.State == syncer.StateReady && r.objects() == 150 && r.object("new/f000") == "x" && r.object("old/f000") == "(none)"
-	})
-	if st := w.Status(); st.CopiedFiles != 150 || st.Deleted != 150 {
-		t.Errorf("status is %+v", st)
+	w.tell(append(paths, "old", "new")...)
+	seen := false
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		seen = seen || w.Status().State == syncer.StateGuarded
+	}
+	if st := w.Status(); st.State != syncer.StateReady || r.objects() != 150 || st.CopiedFiles != 150 || st.Deleted != 150 {
+		t.Errorf("%v away: %d objects, status %+v", far, r.objects(), st)
+	}
+	if seen != guarded {
+		t.Errorf("%v away: guarded in between: %v", far, seen)
 	}
 }
 

@@ -88,6 +88,14 @@ func (j *judge) commit(key string, b []byte) {
 	}
 	j.pos = c.Generation
 	j.head.Apply(c.Changes)
+	for _, ch := range c.Changes {
+		for f := range j.head.Below(ch.Path) {
+			if ch.Op == manifest.Delete {
+				j.t.Errorf("generation %d deletes %s above %s", c.Generation, ch.Path, f.Path)
+				break
+			}
+		}
+	}
 	for f := range j.head.All() {
 		if dir, ok := j.head.Get(f.Path.Dir()); f.Path.Dir() != "" && ok && !dir.IsDir() {
 			j.t.Errorf("generation %d has %s below a file", c.Generation, f.Path)

@@ -99,8 +99,8 @@ func newWorld(t *testing.T, seed uint64) *world {
 		w.faults, w.deaths = 0.03, true
 	}
 	w.faulty = w.faults > 0
-	if w.real { // a fault costs a second there
-		w.faults /= 10
+	if w.real { // a fault costs seconds there; a death does not
+		w.faults = 0
 	}
 	w.log = slog.New(slog.NewTextHandler(&w.trail, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	return w

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -404,9 +405,10 @@ func TestCancelLosesNoRename(t *testing.T) {
 	os.Rename(r.disk("old"), r.disk("new"))
 	r.mustSync()
 	ctx, cancel := context.WithCancel(t.Context())
+	var read atomic.Int32
 	r.memory.After = func(op objstore.Op, key string) error {
-		if op == objstore.OpGet && strings.HasPrefix(key, logPrefix) {
-			cancel() // once the commit is read
+		if op == objstore.OpGet && strings.HasPrefix(key, logPrefix) && read.Add(1) == 2 {
+			cancel() // once the puts and the deletions are read
 		}
 		return nil
 	}

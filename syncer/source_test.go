@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -145,7 +144,7 @@ func TestSameSizeEditWithTheOldTime(t *testing.T) {
 
 // A second pass over an unchanged tree reads the log and nothing else.
 func TestUnchangedTreeCostsNoRequests(t *testing.T) {
-	r, j := judged(t)
+	r, _ := judged(t)
 	for i := range 50 {
 		r.write(fmt.Sprintf("d%d/f", i), fmt.Sprint(i))
 		aged(t, r.disk(fmt.Sprintf("d%d/f", i)))
@@ -163,7 +162,6 @@ func TestUnchangedTreeCostsNoRequests(t *testing.T) {
 	if asked > 1 {
 		t.Errorf("%d requests", asked)
 	}
-	_ = j
 }
 
 func TestRenameUploadsNothing(t *testing.T) {
@@ -508,24 +506,6 @@ func TestStoreAwayAndBack(t *testing.T) {
 	w.until("all is well", func(st syncer.SourceStatus) bool {
 		return st.State == syncer.StateReady && len(st.Failed) == 0 && r.object("b") == "2"
 	})
-}
-
-func TestOddFiles(t *testing.T) {
-	r, _ := judged(t)
-	r.write("good", "1")
-	r.write("bad\xff", "2")
-	r.write(".skyagent/x", "3")
-	syscall.Mkfifo(r.disk("fifo"), 0o644)
-	os.Symlink("good", r.disk("link"))
-	st := r.mustSync()
-	want := map[string]manifest.Skip{"bad\xff": manifest.SkipName, ".skyagent": manifest.SkipReserved, "fifo": manifest.SkipSpecial, "link": manifest.SkipSymlink}
-	got := map[string]manifest.Skip{}
-	for _, k := range st.Skipped {
-		got[k.Name] = k.Why
-	}
-	if !maps.Equal(got, want) || st.Files != 1 {
-		t.Errorf("skipped %v, status %+v", got, st)
-	}
 }
 
 // Many deletions go in several commits; no directory goes before what it held.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 	"strconv"
 	"time"
 
@@ -323,21 +322,4 @@ func (e localError) Unwrap() error { return e.error }
 func unreadable(err error) bool {
 	var local localError
 	return errors.As(err, &local) && !errors.Is(err, manifest.ErrUnstable) && !errors.Is(err, os.ErrClosed)
-}
-
-// removeObjects deletes the objects of paths that are committed as gone. While
-// the store refuses, the paths stay busy: nothing else would find the objects.
-func (s *Source) removeObjects(ctx context.Context, paths []manifest.Path) outcome {
-	keys := make([]string, len(paths))
-	for i, p := range paths {
-		keys[i] = string(p)
-	}
-	slices.Sort(keys)
-	for wait := laterMin; ; wait = min(2*wait, laterMax) {
-		err := s.opt.Store.Delete(ctx, keys...)
-		if err == nil || s.once || pause(ctx, jitter(wait)) != nil {
-			return outcome{paths: paths, err: err}
-		}
-		s.log.Warn("objects of deleted files not removed, trying again", "count", len(keys), "err", err)
-	}
 }

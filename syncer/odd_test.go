@@ -5,9 +5,11 @@ package syncer_test
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -145,4 +147,22 @@ func TestReplicaWithoutPermission(t *testing.T) {
 			t.Errorf("got %q", r.copied("shut/bad"))
 		}
 	})
+}
+
+func TestOddFiles(t *testing.T) {
+	r, _ := judged(t)
+	r.write("good", "1")
+	r.write("bad\xff", "2")
+	r.write(".skyagent/x", "3")
+	syscall.Mkfifo(r.disk("fifo"), 0o644)
+	os.Symlink("good", r.disk("link"))
+	st := r.mustSync()
+	want := map[string]manifest.Skip{"bad\xff": manifest.SkipName, ".skyagent": manifest.SkipReserved, "fifo": manifest.SkipSpecial, "link": manifest.SkipSymlink}
+	got := map[string]manifest.Skip{}
+	for _, k := range st.Skipped {
+		got[k.Name] = k.Why
+	}
+	if !maps.Equal(got, want) || st.Files != 1 {
+		t.Errorf("skipped %v, status %+v", got, st)
+	}
 }

@@ -79,7 +79,8 @@ func (c *Conn) natsOptions(o Options) (*nats.Options, error) {
 	set := []nats.Option{
 		nats.Name(cmp.Or(o.Name, "skyagent")),
 		nats.SetCustomDialer(d),
-		nats.SkipHostLookup(), // the dialer does it, with a deadline
+		nats.SkipHostLookup(),              // the dialer does it, with a deadline
+		nats.NoCallbacksAfterClientClose(), // our own Close is no news
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(), // credentials are renewed under running agents

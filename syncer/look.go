@@ -21,8 +21,13 @@ func (s *Source) take(ctx context.Context, b manifest.Batch) {
 	if b.Rescan != "" {
 		s.startScan(ctx, b.Rescan)
 	}
+	lost := s.lost != ""
 	if !s.checkRoot() {
 		return // the paths of a lost root are no deletions; its return asks for a rescan
+	}
+	if lost {
+		s.startScan(ctx, "root") // it may be another directory by now
+		return
 	}
 	v := s.view()
 	for _, p := range b.Paths {

@@ -20,6 +20,7 @@ const (
 	onceTries    = 10               // looks at a file that keeps changing, in one pass
 	rootPoll     = time.Second      // between looks at a root that is lost
 	drainTime    = 10 * time.Second // for what is under way when the source is told to stop
+	lastLookTime = 2 * time.Second  // for that look at the tree
 	commitRetry  = time.Second      // first wait after a commit that failed; doubles up to laterMax
 )
 
@@ -420,12 +421,17 @@ func (s *Source) verdict() error {
 }
 
 // drain finishes what is under way and commits it. The context ends when that
-// has taken too long.
+// has taken too long. A first sync that was broken off leaves what nobody began
+// to the next start; later a last look finds what was saved just before.
 func (s *Source) drain(ctx context.Context) error {
-	for {
+	if s.ready && s.lost == "" {
+		s.lastLook(ctx)
+	} else {
 		for _, j := range s.queue.close() {
 			s.dismiss(j)
 		}
+	}
+	for {
 		if len(s.busy) == 0 {
 			s.noteTouched()
 			return nil
@@ -445,6 +451,22 @@ func (s *Source) drain(ctx context.Context) error {
 			s.log.Warn("left before all was uploaded; the next start goes on", "paths", len(s.busy))
 			return nil
 		}
+	}
+}
+
+// lastLook starts the work on files that changed and have not settled yet.
+// Deletions stay for the next start: they would have to wait for each other.
+func (s *Source) lastLook(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lastLookTime)
+	defer cancel()
+	scan, err := manifest.ScanTree(ctx, s.opt.Root, s.index.Snapshot())
+	if err != nil {
+		s.log.Warn("no last look at the tree; the next start takes it", "err", err)
+		return
+	}
+	v := view{s: s, walked: true}
+	for _, d := range scan.Changed {
+		v.look(d.Path)
 	}
 }
 

@@ -83,6 +83,9 @@ func (r *Replica) settle(f manifest.File, temp string, d *result) {
 		err = r.makeRoom(f.Path, d)
 	}
 	if err == nil {
+		err = r.journal.add(f)
+	}
+	if err == nil {
 		err = r.within(f.Path, func() error { return r.root.Rename(temp, disk(f.Path)) })
 	}
 	if err != nil {
@@ -160,6 +163,12 @@ func (r *Replica) parents(p manifest.Path, d *result) error {
 // mkdir makes the directory p; a stranger in its place is kept beside.
 func (r *Replica) mkdir(p manifest.Path, mode fs.FileMode, d *result) error {
 	mkdir := func() error { return r.root.Mkdir(disk(p), mode) }
+	if fi, err := r.root.Lstat(disk(p)); err == nil && fi.IsDir() {
+		return nil
+	}
+	if err := r.journal.add(manifest.File{Path: p, Mode: manifest.DirMode(fs.ModeDir | mode)}); err != nil {
+		return err
+	}
 	err := r.within(p, mkdir)
 	if !errors.Is(err, fs.ErrExist) {
 		return err

@@ -67,10 +67,14 @@ type Replica struct {
 	lock *flock.Flock
 	root *os.Root
 
-	reached manifest.Position       // the newest generation that was worked on
-	failed  map[manifest.Path]error // not in place, tried again
-	tries   int                     // steps in a row that left something undone
-	trouble error                   // why the log could not be read; nil when it could
+	journal *journal
+
+	reached manifest.Position        // the newest generation that was worked on
+	failed  map[manifest.Path]error  // not in place, tried again
+	said    map[manifest.Path]string // what was logged of them
+	tries   int                      // steps in a row that left something undone
+	damage  error                    // of the log, which leads no further; nil when it is whole
+	trouble error                    // why the log could not be read; nil when it could
 	ready   bool
 
 	modes sync.Mutex // held while a directory has another mode than its own
@@ -100,6 +104,7 @@ func NewReplica(opt ReplicaOptions) *Replica {
 	return &Replica{
 		opt: opt, log: opt.Log, wal: OpenLog(opt.Store, opt.Source),
 		failed: make(map[manifest.Path]error),
+		said:   make(map[manifest.Path]string),
 		moving: make(map[manifest.Path]fs.FileInfo),
 		status: ReplicaStatus{State: StateStarting},
 	}
@@ -302,6 +307,7 @@ func (r *Replica) news(ctx context.Context) ([]manifest.Change, manifest.Positio
 	r.mu.Lock()
 	r.status.Polls++
 	r.mu.Unlock()
+	r.damage = nil
 	pos := r.index.Position()
 	var written time.Time
 	if pos.Generation > 0 {
@@ -317,14 +323,15 @@ func (r *Replica) news(ctx context.Context) ([]manifest.Change, manifest.Positio
 		if !errors.Is(err, manifest.ErrGap) && !errors.Is(err, manifest.ErrCorrupt) {
 			return nil, pos, written, err
 		}
-		r.log.Warn("log does not lead on, reading its newest checkpoint", "generation", pos.Generation, "err", err)
+		r.log.Info("log does not lead on, reading its newest checkpoint", "generation", pos.Generation, "err", err)
 	}
 	m, head, err := r.wal.Load(ctx)
 	switch {
 	case err != nil && (m == nil || head.Epoch == pos.Epoch && head.Generation <= pos.Generation || head.Generation == 0):
 		return nil, pos, written, err
 	case err != nil:
-		r.log.Warn("log is damaged, going as far as it leads", "generation", head.Generation, "err", err)
+		r.log.Info("log is damaged, going as far as it leads", "generation", head.Generation, "err", err)
+		r.damage = err
 	}
 	return manifest.Diff(r.index.Files(), m), head, written, nil
 }
@@ -388,13 +395,15 @@ func (r *Replica) apply(ctx context.Context, changes []manifest.Change, head man
 func (r *Replica) settled() {
 	r.tries = 0
 	clear(r.failed)
+	clear(r.said)
 }
 
 // complain logs files that failed, once it is clear that they do not heal by
 // the source's next commit.
 func (r *Replica) complain(failed map[manifest.Path]error) {
 	for p, err := range failed {
-		if r.tries > patience || !moved(err) {
+		if (r.tries > patience || !moved(err)) && r.said[p] != err.Error() {
+			r.said[p] = err.Error()
 			r.log.Warn("not in place", "path", p, "err", err)
 		}
 	}
@@ -407,6 +416,10 @@ func (r *Replica) note(pos manifest.Position, done *result) {
 	defer r.mu.Unlock()
 	if err := r.index.Update(pos, done.placed, done.gone); err != nil {
 		r.log.Warn("index not saved, the next start has more to read", "err", err)
+		return
+	}
+	if err := r.journal.clear(); err != nil {
+		r.log.Warn("journal not cleared", "err", err)
 	}
 }
 
@@ -462,7 +475,11 @@ func (r *Replica) open() (err error) {
 	if err := r.root.MkdirAll(tempDir, 0o700); err != nil {
 		return fmt.Errorf("replica: %w", err)
 	}
-	return nil
+	var left []manifest.File
+	if r.journal, left, err = openJournal(r.opt.Index + ".placing"); err != nil {
+		return err
+	}
+	return r.recover(left)
 }
 
 // close gives back what open took, all or some.
@@ -474,6 +491,9 @@ func (r *Replica) close() {
 	}
 	if r.index != nil {
 		err = errors.Join(err, r.index.Close())
+	}
+	if r.journal != nil {
+		err = errors.Join(err, r.journal.close())
 	}
 	if r.lock != nil {
 		err = errors.Join(err, r.lock.Unlock())
@@ -492,6 +512,7 @@ func (r *Replica) publish() {
 	defer r.mu.Unlock()
 	t := &r.status
 	t.Pos = r.reached
+	t.Damage = r.damage
 	t.Files, t.Bytes = r.index.Files().Count(), r.index.Files().Bytes()
 	t.Failed = maps.Clone(r.failed)
 	t.State, t.Reason = r.state()
@@ -501,6 +522,8 @@ func (r *Replica) state() (State, string) {
 	switch {
 	case r.trouble != nil && !errors.Is(r.trouble, manifest.ErrNoLog):
 		return StateDegraded, r.trouble.Error()
+	case r.damage != nil:
+		return StateDegraded, r.damage.Error()
 	case !r.ready:
 		return StateStarting, ""
 	case len(r.failed) > 0:

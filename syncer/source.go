@@ -231,10 +231,23 @@ func (s *Source) rootProblem() string {
 		return fmt.Sprintf("the source directory cannot be read: %v", err)
 	case !fi.IsDir():
 		return "the source is no longer a directory"
-	case manifest.StatOf(fi).Dev != s.dev:
-		return "the source directory is on another device"
+	case manifest.StatOf(fi).Dev != s.dev && !s.moved():
+		return "the source directory is on another device, which does not have its files"
 	}
+	s.dev = manifest.StatOf(fi).Dev
 	return ""
+}
+
+// moved reports whether a root on another device is the source all the same: a
+// file system that is mounted again may get another number. What belongs into
+// the root itself must be there; the guard watches over the rest.
+func (s *Source) moved() bool {
+	for f := range s.index.Files().Children("") {
+		if _, err := os.Lstat(s.disk(f.Path)); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // catchUp brings the index to the head of the log: to commits that were

@@ -55,6 +55,7 @@ type ReplicaStatus struct {
 	Pos    manifest.Position
 	Files  int
 	Bytes  int64
+	Damage error // of the log beyond Pos; nil when there is none
 	Failed map[manifest.Path]error
 
 	Generations                uint64 // applied

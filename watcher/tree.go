@@ -213,6 +213,10 @@ func (t *tree) watch(p manifest.Path) (watch, error) {
 		}
 		return exhausted, nil
 	}
+	if errors.Is(err, syscall.EACCES) {
+		t.log.Debug("directory cannot be watched", "path", p, "err", err) // a scan reports it
+		return denied, nil
+	}
 	t.log.Warn("directory cannot be watched", "path", p, "err", err)
 	return denied, nil
 }

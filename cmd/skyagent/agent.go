@@ -38,6 +38,7 @@ type agent struct {
 	services context.Context // ends after the main loop did
 	stop     context.CancelFunc
 	group    *errgroup.Group
+	endBus   func() // stops the embedded bus, if it is ours, and waits for its end
 
 	mu    sync.Mutex // guards ready
 	ready bool
@@ -46,7 +47,7 @@ type agent struct {
 // startAgent opens the store and begins to connect to the bus. It fails for
 // what would not heal by itself; a bus that is away is none of that.
 func (p *program) startAgent(ctx context.Context, t target) (*agent, error) {
-	a := &agent{p: p, target: t, log: p.logger(), set: metrics.New(buildVersion())}
+	a := &agent{p: p, target: t, log: p.logger(), set: metrics.New(buildVersion()), endBus: func() {}}
 	var err error
 	if a.store, err = p.openStore(ctx, t, a.set); err != nil {
 		return nil, err
@@ -94,11 +95,28 @@ func (a *agent) embedBus() error {
 	if err != nil || len(opts.URLs) > 0 {
 		return err
 	}
-	a.service("embedded bus", func(ctx context.Context) error {
-		return bus.Own(ctx, a.p.places.run, bus.ServerOptions{
+	// It outlives the services: their last words go through it.
+	ctx, stop := context.WithCancel(context.WithoutCancel(a.services))
+	failed := make(chan error, 1)
+	go func() {
+		failed <- bus.Own(ctx, a.p.places.run, bus.ServerOptions{
 			StoreDir: a.p.places.busStore(), Log: a.log,
 		})
+		close(failed)
+	}()
+	a.service("embedded bus", func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		}
 	})
+	a.endBus = func() {
+		stop()
+		for range failed {
+		}
+	}
 	return nil
 }
 
@@ -116,6 +134,7 @@ func (a *agent) service(name string, f func(context.Context) error) {
 // run runs the main loop, and after it the end of the services: the last
 // events are published before the connection goes.
 func (a *agent) run(ctx context.Context, loop func(context.Context) error, flush func(context.Context) error) error {
+	interrupted := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(a.services, cancel)()
@@ -130,8 +149,12 @@ func (a *agent) run(ctx context.Context, loop func(context.Context) error, flush
 	a.stop()
 	failed := a.group.Wait()
 	a.conn.Close()
-	if err == nil {
+	a.endBus()
+	switch {
+	case err == nil:
 		return failed
+	case interrupted.Err() != nil && errors.Is(err, context.Canceled):
+		return nil // Ctrl-C before it was under way
 	}
 	return err
 }

@@ -107,6 +107,11 @@ type copyLine struct {
 }
 
 func (p *program) sayCopied(st syncer.ReplicaStatus, t target, dir string, took time.Duration) {
+	if st.Damage != nil {
+		p.code = exitPartly
+		p.ui.warn("went only as far as generation %d: %s", st.Pos.Generation, oneLine(st.Damage.Error()))
+		p.ui.hint(st.Damage)
+	}
 	for i, path := range slices.Sorted(maps.Keys(st.Failed)) {
 		p.code = exitPartly
 		if i == maxWarnings {

@@ -21,7 +21,7 @@ func (p *program) debugCommand() *cobra.Command {
 		Long: `Print a commit or a checkpoint as JSON lines: first what it says of itself, then
 one line a change or file. KEY is relative to the storage:
 .skyagent/sources/main/log/00000000000000000001`,
-		Args: usageArgs(cobra.RangeArgs(1, 2)),
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b, err := p.readObject(cmd, args)
 			if err != nil {

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -64,6 +66,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return p.code
 	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = withHint(errors.New("interrupted"), "run it again: it goes on from where it was")
+	}
 	p.ui.fail(err)
 	var usage usageError
 	if errors.As(err, &usage) {
@@ -74,24 +79,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func (p *program) command() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "skyagent",
-		Short:         "Live, verified, shared storage for cloud workers",
-		Long:          longHelp,
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		Use:                        "skyagent",
+		Short:                      "Live, verified, shared storage for cloud workers",
+		Long:                       longHelp,
+		SilenceUsage:               true,
+		SilenceErrors:              true,
+		SuggestionsMinimumDistance: 2,
 		PersistentPreRunE: func(*cobra.Command, []string) (err error) {
 			p.ui.json, p.ui.quiet = p.flags.json, p.flags.quiet
 			p.places, err = findPlaces()
 			return err
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef("unknown command %q", args[0])
-			}
-			return cmd.Help()
-		},
+		Version: buildVersion(),
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetVersionTemplate("skyagent {{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageIn(cmd, err) })
 	flags := root.PersistentFlags()
 	flags.BoolVar(&p.flags.json, "json", false, "machine output: one JSON object, or one a line for streams")
 	flags.BoolVarP(&p.flags.quiet, "quiet", "q", false, "only errors")
@@ -102,10 +104,35 @@ func (p *program) command() *cobra.Command {
 	flags.BoolVar(&p.flags.anonymous, "anonymous", false, "send no credentials, for public buckets")
 	root.AddCommand(p.watchCommand(), p.syncCommand(), p.copyCommand(), p.statusCommand(),
 		p.eventsCommand(), p.debugCommand(), p.versionCommand())
-	for _, c := range root.Commands() {
-		c.Args = usageArgs(c.Args)
-	}
+	root.InitDefaultCompletionCmd()
+	checkArgs(root)
 	return root
+}
+
+// checkArgs makes a wrong command, or a wrong number of arguments, a usage
+// error, here and in all commands below.
+func checkArgs(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		checkArgs(c)
+	}
+	if cmd.HasSubCommands() {
+		cmd.Args = cobra.ArbitraryArgs
+		cmd.RunE = chooseCommand
+		return
+	}
+	cmd.Args = usageArgs(cmd.Args)
+}
+
+// chooseCommand is what a command that only has others below it does.
+func chooseCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	err := usagef("unknown command %q", args[0])
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return withHint(err, "did you mean %s?", strings.Join(near, " or "))
+	}
+	return usageIn(cmd, err)
 }
 
 // usageArgs makes a wrong number of arguments a usage error.
@@ -114,11 +141,25 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 		return nil
 	}
 	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usageError{err}
+		if check(cmd, args) == nil {
+			return nil
 		}
-		return nil
+		return usageIn(cmd, fmt.Errorf("wrong number of arguments (%d): the usage is skyagent %s", len(args), usageLine(cmd)))
 	}
+}
+
+// usageLine returns the command with its arguments, without the program.
+func usageLine(cmd *cobra.Command) string {
+	line := cmd.Use
+	for c := cmd.Parent(); c != nil && c.HasParent(); c = c.Parent() {
+		line = c.Name() + " " + line
+	}
+	return line
+}
+
+// usageIn makes err a mistake in the use of cmd.
+func usageIn(cmd *cobra.Command, err error) error {
+	return withHint(usageError{err}, "see %s --help", cmd.CommandPath())
 }
 
 // logger returns where the packages log to: standard error, as text for

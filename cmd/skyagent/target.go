@@ -7,11 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/skyagent/skyagent/bus"
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/objstore/open"
 )
 
 // A target is a storage that a command works on.
@@ -46,11 +49,11 @@ type targetFlags struct {
 func (f targetFlags) resolve(p places, root string) (target, error) {
 	if f.to != "" {
 		if f.name != "" || f.store != "" {
-			return target{}, usagef("--to names the whole storage: leave out --name and --store")
+			return target{}, usageHint(errors.New("--to names the whole storage by itself"), "leave out --name and --store")
 		}
-		loc, err := objstore.ParseLocation(f.to)
+		loc, err := parseLocation(f.to)
 		if err != nil {
-			return target{}, usageError{err}
+			return target{}, err
 		}
 		return target{name: loc.URL(), location: loc, create: loc.Scheme == "file"}, nil
 	}
@@ -65,25 +68,38 @@ func (f targetFlags) resolve(p places, root string) (target, error) {
 	case "", "file":
 		return target{name: name, location: fileLocation(p, name), create: true}, nil
 	default:
-		loc, err := objstore.ParseLocation(f.store + "://" + name)
+		loc, err := parseLocation(f.store + "://" + name)
 		if err != nil {
-			return target{}, usageError{err}
+			return target{}, err
 		}
 		return target{name: name, location: loc}, nil
 	}
 }
 
+// parseLocation reads a URL that a person wrote.
+func parseLocation(s string) (objstore.Location, error) {
+	loc, err := objstore.ParseLocation(s)
+	if err == nil && !slices.Contains(open.Schemes, loc.Scheme) {
+		err = fmt.Errorf("bucket URL %q: %s:// is not supported yet; what is: %s://", s, loc.Scheme, strings.Join(open.Schemes, "://, "))
+	}
+	if err != nil {
+		return loc, usageHint(err, "write the storage as file:///PATH or s3://BUCKET[/PREFIX]")
+	}
+	return loc, nil
+}
+
 // named returns the storage that a person named by a URL or a name.
 func named(p places, storage string) (target, error) {
 	if strings.Contains(storage, "://") {
-		loc, err := objstore.ParseLocation(storage)
+		loc, err := parseLocation(storage)
 		if err != nil {
-			return target{}, usageError{err}
+			return target{}, err
 		}
 		return target{name: loc.URL(), location: loc}, nil
 	}
-	if err := checkName(storage); err != nil {
-		return target{}, err
+	if checkName(storage) != nil {
+		return target{}, usageHint(fmt.Errorf("%q is not a storage: neither a name nor a URL", storage),
+			"the storage comes first, by its name or as file:///PATH or s3://BUCKET[/PREFIX]")
 	}
 	t := target{name: storage, location: fileLocation(p, storage)}
 	if _, err := os.Stat(t.location.Bucket); errors.Is(err, fs.ErrNotExist) {
@@ -111,7 +127,7 @@ func fileLocation(p places, name string) objstore.Location {
 
 func checkName(name string) error {
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, `/\`) {
-		return usagef("%q cannot be a storage's name; give one with --name", name)
+		return usageHint(fmt.Errorf("%q cannot be a storage's name", name), "give it a name with --name")
 	}
 	return nil
 }
@@ -148,11 +164,11 @@ func sourceRoot(arg string) (string, error) {
 	return root, nil
 }
 
-// bare drops the operation and the path from an error that names them already.
+// bare drops operations and paths from an error whose line names them already.
 func bare(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
 	}
 	return err
 }

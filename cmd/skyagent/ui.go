@@ -13,6 +13,7 @@ import (
 
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/objstore/s3"
 	"github.com/skyagent/skyagent/syncer"
 )
 
@@ -63,10 +64,30 @@ func (u *ui) warn(format string, args ...any) {
 func (u *ui) fail(err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	fmt.Fprintf(u.err, "error: %s\n", oneLine(err.Error()))
+	fmt.Fprintf(u.err, "error: %s\n", oneLine(wordsFor(err)))
+	u.hintLocked(err)
+}
+
+// hint prints what to do about err, where we can.
+func (u *ui) hint(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.hintLocked(err)
+}
+
+func (u *ui) hintLocked(err error) {
 	if hint := hintFor(err); hint != "" {
 		fmt.Fprintf(u.err, "hint: %s\n", hint)
 	}
+}
+
+// wordsFor returns err's own words, or fewer where the way to it says nothing.
+func wordsFor(err error) string {
+	var store *objstore.Error
+	if errors.Is(err, objstore.ErrNoBucket) && errors.As(err, &store) {
+		return fmt.Sprintf("bucket %s: %v", store.Bucket.URL(), objstore.ErrNoBucket)
+	}
+	return err.Error()
 }
 
 // oneLine joins what errors.Join put on several lines.
@@ -99,6 +120,9 @@ func withHint(err error, format string, args ...any) error {
 	return hinted{err, fmt.Sprintf(format, args...)}
 }
 
+// usageHint is a mistake in the command line that has a hint of its own.
+func usageHint(err error, hint string) error { return hinted{usageError{err}, hint} }
+
 // hintFor returns the next step for a person who sees err; "" when there is none to name.
 func hintFor(err error) string {
 	var (
@@ -108,6 +132,8 @@ func hintFor(err error) string {
 		fenced  *manifest.FencedError
 		guarded *syncer.GuardedError
 		version *manifest.VersionError
+		noCreds *s3.CredentialsError
+		store   *objstore.Error
 	)
 	switch {
 	case errors.As(err, &known):
@@ -128,6 +154,10 @@ func hintFor(err error) string {
 		return "start skyagent watch or skyagent sync for this storage first"
 	case errors.Is(err, manifest.ErrCorrupt):
 		return "run skyagent sync where the source is: it writes a checkpoint that stands in for damaged commits"
+	case errors.As(err, &noCreds):
+		return "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; --anonymous reads a public bucket"
+	case errors.Is(err, objstore.ErrNoBucket) && errors.As(err, &store) && store.Bucket.Scheme == "file":
+		return "start skyagent watch or skyagent sync for this storage first, or check the path"
 	case errors.Is(err, objstore.ErrNoBucket):
 		return "create the bucket first, or check its name, AWS_ENDPOINT_URL_S3 and AWS_REGION"
 	}

@@ -17,7 +17,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -30,6 +29,10 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	// Other users run it too.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return "", err
+	}
 	binary := filepath.Join(dir, "skyagent")
 	cmd := exec.Command("go", "build", "-o", binary, "github.com/skyagent/skyagent/cmd/skyagent")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -37,6 +40,14 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	return binary, nil
 })
+
+// Short skips a test that runs the program when -short is given.
+func Short(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: runs the program")
+	}
+}
 
 // Binary returns the path of the built program.
 func Binary(t testing.TB) string {
@@ -68,7 +79,7 @@ func (h *Home) Command(t testing.TB, args ...string) *exec.Cmd {
 	cmd := exec.Command(Binary(t), args...)
 	cmd.Env = append(os.Environ(), h.Env...)
 	if h.User != 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: h.User, Gid: h.User}}
+		cmd.SysProcAttr = runAs(h.User)
 	}
 	return cmd
 }
@@ -130,7 +141,18 @@ type Process struct {
 // it still run.
 func (h *Home) Start(t testing.TB, args ...string) *Process {
 	t.Helper()
-	p := &Process{t: t, cmd: h.Command(t, append(args, "--json")...), name: args[0],
+	return h.start(t, append(args, "--json"))
+}
+
+// StartText starts a command that speaks to people: its lines are for WaitText.
+func (h *Home) StartText(t testing.TB, args ...string) *Process {
+	t.Helper()
+	return h.start(t, args)
+}
+
+func (h *Home) start(t testing.TB, args []string) *Process {
+	t.Helper()
+	p := &Process{t: t, cmd: h.Command(t, args...), name: args[0],
 		done: make(chan struct{}), more: make(chan struct{})}
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -164,7 +186,7 @@ func (p *Process) read(stdout, stderr io.Reader) {
 	for lines.Scan() {
 		var v map[string]any
 		if err := json.Unmarshal(lines.Bytes(), &v); err != nil {
-			v = map[string]any{"not json": lines.Text()}
+			v = map[string]any{plain: lines.Text()}
 		}
 		p.mu.Lock()
 		p.lines = append(p.lines, v)
@@ -175,6 +197,9 @@ func (p *Process) read(stdout, stderr io.Reader) {
 	errors.Wait()
 	p.cmd.Wait()
 }
+
+// plain is under which a line is kept that is no JSON.
+const plain = "text"
 
 // Stderr returns what the process said on standard error so far.
 func (p *Process) Stderr() string {
@@ -216,6 +241,21 @@ func (p *Process) Wait(what string, match func(map[string]any) bool) map[string]
 			p.t.Fatalf("%s: no %s within %s\nlast lines: %v\n%s", p.name, what, Patience, lines[max(0, len(lines)-3):], p.Stderr())
 		}
 	}
+}
+
+// WaitText returns the first line for people that has all of words.
+func (p *Process) WaitText(words ...string) string {
+	p.t.Helper()
+	v := p.Wait(strings.Join(words, "…"), func(v map[string]any) bool {
+		text, _ := v[plain].(string)
+		for _, w := range words {
+			if !strings.Contains(text, w) {
+				return false
+			}
+		}
+		return true
+	})
+	return v[plain].(string)
 }
 
 // Ready waits until the process says that it is in step.

@@ -84,13 +84,19 @@ func (s *S3Server) createBucket(ctx context.Context, name string) error {
 	return nil
 }
 
-// Setenv points the AWS environment of the test at the server, the way a
-// user's shell would. It cannot be used in parallel tests.
+// Environ is the AWS environment of a user whose shell points at the server.
+func (s *S3Server) Environ() []string {
+	return []string{
+		"AWS_ENDPOINT_URL_S3=" + s.Endpoint, "AWS_ACCESS_KEY_ID=" + s.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.SecretKey,
+		"AWS_SESSION_TOKEN=", "AWS_PROFILE=", "AWS_REGION=us-east-1", "AWS_EC2_METADATA_DISABLED=true",
+	}
+}
+
+// Setenv gives the test itself that environment. It cannot be used in parallel
+// tests.
 func (s *S3Server) Setenv(t testing.TB) {
-	for k, v := range map[string]string{
-		"AWS_ENDPOINT_URL_S3": s.Endpoint, "AWS_ACCESS_KEY_ID": s.AccessKey, "AWS_SECRET_ACCESS_KEY": s.SecretKey,
-		"AWS_SESSION_TOKEN": "", "AWS_PROFILE": "", "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
-	} {
+	for _, kv := range s.Environ() {
+		k, v, _ := strings.Cut(kv, "=")
 		t.Setenv(k, v)
 	}
 }

@@ -14,6 +14,9 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
+
+	"github.com/skyagent/skyagent/objstore"
 )
 
 // Config says which bucket, and how to reach it. What is empty comes from the
@@ -43,7 +46,7 @@ const (
 func newClient(ctx context.Context, c Config) (*s3.Client, error) {
 	cfg, err := config.LoadDefaultConfig(ctx, c.load()...)
 	if err != nil {
-		return nil, fmt.Errorf("read AWS configuration: %w", err)
+		return nil, fmt.Errorf("%s: read AWS configuration: %w", c.where().URL(), err)
 	}
 	if cfg.Region == "" || cfg.Region == "auto" {
 		// "auto" (R2) makes the SDK match regular expressions on every request;
@@ -59,6 +62,8 @@ func newClient(ctx context.Context, c Config) (*s3.Client, error) {
 func (c Config) load() []func(*config.LoadOptions) error {
 	opts := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(c.httpClient()),
+		// The default writes to standard error; what matters comes back as an error.
+		config.WithLogger(logging.Nop{}),
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
 		// The default adds trailers that R2 and others do not understand.
 		config.WithRequestChecksumCalculation(aws.RequestChecksumCalculationWhenRequired),
@@ -126,12 +131,36 @@ func (c Config) findCredentials(ctx context.Context, p aws.CredentialsProvider) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
 	defer cancel()
-	var err error = errors.New("none configured")
+	err := errors.New("none configured")
 	if p != nil {
 		_, err = p.Retrieve(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("AWS credentials: %w: %w", fs.ErrPermission, err)
+		return &CredentialsError{Bucket: c.where(), Err: err}
 	}
 	return nil
 }
+
+func (c Config) where() objstore.Location {
+	return objstore.Location{Scheme: "s3", Bucket: c.Bucket, Prefix: c.Prefix}
+}
+
+// A CredentialsError says that no credentials were found where the AWS tools
+// look for them, or that those that were could not be used. It is an
+// fs.ErrPermission.
+type CredentialsError struct {
+	Bucket objstore.Location
+	Err    error // of the last place that was looked at
+}
+
+// Error names the bucket. That this is no EC2 machine, the usual last word of
+// the search, is left out.
+func (e *CredentialsError) Error() string {
+	if strings.Contains(e.Err.Error(), "IMDS") {
+		return e.Bucket.URL() + ": no AWS credentials found"
+	}
+	return e.Bucket.URL() + ": AWS credentials: " + e.Err.Error()
+}
+
+// Unwrap returns the cause and fs.ErrPermission.
+func (e *CredentialsError) Unwrap() []error { return []error{fs.ErrPermission, e.Err} }

@@ -3,7 +3,6 @@ package s3
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"strings"
 
@@ -27,17 +26,16 @@ type Store struct {
 var _ objstore.Store = (*Store)(nil)
 
 // New returns the Store for a bucket, which need not exist. Missing
-// credentials are an fs.ErrPermission; wrong ones show in the first request.
+// credentials are a *CredentialsError; wrong ones show in the first request.
 func New(ctx context.Context, c Config) (*Store, error) {
-	where := objstore.Location{Scheme: "s3", Bucket: c.Bucket, Prefix: c.Prefix}
 	if c.Bucket == "" {
 		return nil, errors.New("s3: no bucket")
 	}
 	client, err := newClient(ctx, c)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", where.URL(), err)
+		return nil, err
 	}
-	s := &Store{client: client, where: where, bucket: aws.String(c.Bucket), copies: 1 << 30}
+	s := &Store{client: client, where: c.where(), bucket: aws.String(c.Bucket), copies: 1 << 30}
 	if c.Prefix != "" {
 		s.prefix = strings.Trim(c.Prefix, "/") + "/"
 	}

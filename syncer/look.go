@@ -18,6 +18,7 @@ type scanned struct {
 
 // take looks at what a batch names.
 func (s *Source) take(ctx context.Context, b manifest.Batch) {
+	s.heard = time.Now()
 	if b.Rescan != "" {
 		s.startScan(ctx, b.Rescan)
 	}

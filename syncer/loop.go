@@ -16,12 +16,13 @@ import (
 )
 
 const (
-	largeUploads = 2                // large files sent at a time
-	onceTries    = 10               // looks at a file that keeps changing, in one pass
-	rootPoll     = time.Second      // between looks at a root that is lost
-	drainTime    = 10 * time.Second // for what is under way when the source is told to stop
-	lastLookTime = 2 * time.Second  // for that look at the tree
-	commitRetry  = time.Second      // first wait after a commit that failed; doubles up to laterMax
+	largeUploads = 2                     // large files sent at a time
+	onceTries    = 10                    // looks at a file that keeps changing, in one pass
+	rootPoll     = time.Second           // between looks at a root that is lost
+	drainTime    = 10 * time.Second      // for what is under way when the source is told to stop
+	lastLookTime = 2 * time.Second       // for that look at the tree
+	hearing      = 50 * time.Millisecond // without a batch, before held deletions are decided on
+	commitRetry  = time.Second           // first wait after a commit that failed; doubles up to laterMax
 )
 
 // Sync makes one pass: it scans the tree, brings the bucket in step and
@@ -131,15 +132,33 @@ func (s *Source) loop(ctx, work context.Context, batches <-chan manifest.Batch, 
 				return err
 			}
 		case <-timer.C:
+			if err := s.rest(work, batches); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+// rest takes what came in while the loop was at work, and decides on held
+// deletions when nothing did: new names of the same files may be among it.
+func (s *Source) rest(ctx context.Context, batches <-chan manifest.Batch) error {
+	select {
+	case b := <-batches:
+		s.take(ctx, b)
+	case r := <-s.scans:
+		s.takeScan(ctx, r)
+	case o := <-s.outcomes:
+		return s.finishAll(o)
+	default:
+		s.decide(time.Now())
+	}
+	return nil
 }
 
 // step does all that is due.
 func (s *Source) step(ctx context.Context) error {
 	now := time.Now()
 	s.retry(now)
-	s.decide(now)
 	if s.lost != "" && !s.once && !now.Before(s.retryRoot) && s.checkRoot() {
 		s.startScan(ctx, "root")
 	}
@@ -196,6 +215,9 @@ func (s *Source) retry(now time.Time) {
 // else is done, since no event can still come.
 func (s *Source) guardDue(now time.Time) (time.Time, bool) {
 	at, ok := s.guard.due()
+	if heard := s.heard.Add(hearing); at.Before(heard) {
+		at = heard
+	}
 	if ok && s.once && !s.scanning && len(s.busy) == 0 {
 		at = now
 	}

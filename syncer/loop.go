@@ -234,7 +234,7 @@ func (s *Source) decide(now time.Time) {
 	for p := range maps.Clone(s.guard.held) {
 		v.look(p) // what came back is dropped
 	}
-	paths := s.guard.release(s.index.Files(), s.coming(), now)
+	paths := s.guard.release(s.index.Files(), s.sending(), len(s.retries.waiting), now)
 	if s.guard.reason != "" {
 		s.log.Warn("guarded: deletions held back", "reason", s.guard.reason)
 	}
@@ -253,10 +253,8 @@ func (s *Source) decide(now time.Time) {
 	}
 }
 
-// coming returns how many paths that are not committed are being sent, or wait
-// for others to go.
-func (s *Source) coming() int {
-	n := len(s.retries.waiting)
+// sending returns how many paths that are not committed are on their way.
+func (s *Source) sending() (n int) {
 	for p, phase := range s.busy {
 		if _, known := s.index.Files().Get(p); phase == sending && !known {
 			n++

@@ -87,20 +87,20 @@ func (g *guard) due() (time.Time, bool) {
 }
 
 // release returns the held deletions, or sets the reason why they must not be
-// carried out. Files that are being sent are on their way into the manifest,
-// those that are blocked will be when what is held has gone: of a directory
-// that was moved, the old names go before the new ones are committed, and are
-// good to copy from until then.
-func (g *guard) release(files *manifest.Manifest, sending, blocked int, now time.Time) []manifest.Path {
+// carried out. sent and waiting are how many files are on their way into the
+// manifest: of a directory that was moved, the old names go before the new ones
+// are committed, and are still good to copy from. Only those that are being sent
+// are waited for, since the others may wait for what is held.
+func (g *guard) release(files *manifest.Manifest, sent, waiting int, now time.Time) []manifest.Path {
 	g.gone = 0
 	for p := range g.held {
 		if f, ok := files.Get(p); ok && !f.IsDir() {
 			g.gone++
 		}
 	}
-	massive := g.massive(files.Count() + sending + blocked)
+	massive := g.massive(files.Count() + sent + waiting)
 	switch {
-	case sending > 0 && now.Before(g.first.Add(holdComing)):
+	case sent > 0 && now.Before(g.first.Add(holdComing)):
 		g.last = now
 		return nil
 	case massive == "" || g.open:

@@ -234,7 +234,8 @@ func (s *Source) decide(now time.Time) {
 	for p := range maps.Clone(s.guard.held) {
 		v.look(p) // what came back is dropped
 	}
-	paths := s.guard.release(s.index.Files(), s.sending(), len(s.retries.waiting), now)
+	sent, waiting := s.coming()
+	paths := s.guard.release(s.index.Files(), sent, waiting, now)
 	if s.guard.reason != "" {
 		s.log.Warn("guarded: deletions held back", "reason", s.guard.reason)
 	}
@@ -253,14 +254,24 @@ func (s *Source) decide(now time.Time) {
 	}
 }
 
-// sending returns how many paths that are not committed are on their way.
-func (s *Source) sending() (n int) {
+// coming returns how many files that are not committed are being sent, and how
+// many more wait: some of them for what is held to go.
+func (s *Source) coming() (sent, waiting int) {
+	fresh := func(p manifest.Path) bool {
+		f, ok := s.index.Files().Get(p)
+		return !ok || f.IsDir()
+	}
 	for p, phase := range s.busy {
-		if _, known := s.index.Files().Get(p); phase == sending && !known {
-			n++
+		if phase == sending && fresh(p) {
+			sent++
 		}
 	}
-	return n
+	for p := range s.retries.waiting {
+		if fresh(p) {
+			waiting++
+		}
+	}
+	return sent, waiting
 }
 
 // leaving reports whether all that is committed below dir is about to be

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/skyagent/skyagent/manifest"
@@ -477,6 +478,27 @@ func TestFileInAFormerFile(t *testing.T) {
 	}
 	r.mustCopy()
 	r.checkSame()
+}
+
+// A file in the place of a former directory waits for what the directory held,
+// and the deletions of that do not wait for the file.
+func TestFileInPlaceOfADirectory(t *testing.T) {
+	warm()
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := judged(t)
+		r.write("x/a/b", "inside")
+		r.write("y", "stays")
+		w := r.watch()
+		w.becomes(syncer.StateReady)
+		os.RemoveAll(r.disk("x"))
+		r.write("x", "file")
+		began := time.Now()
+		w.tell("x", "x/a", "x/a/b")
+		w.until("the file is committed", func(syncer.SourceStatus) bool { return r.object("x") == "file" })
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
 }
 
 // A store that is away is waited for, and a failure is forgotten with its file.

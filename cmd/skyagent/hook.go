@@ -8,10 +8,15 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/syncer"
 )
+
+// hookGrace bounds the wait, after the command was killed, for processes of its
+// own that hold its standard input or output open.
+const hookGrace = time.Second
 
 // A hook runs the command of --exec. While it runs, further generations wait
 // and are told of together.
@@ -76,6 +81,7 @@ func (h *hook) runOnce(ctx context.Context) error {
 	cmd.Env = append(cmd.Environ(), "SKYAGENT_GENERATION="+strconv.FormatUint(generation, 10))
 	cmd.Stdin = strings.NewReader(lines(paths))
 	cmd.Stdout, cmd.Stderr = h.ui.err, h.ui.err // standard output is ours
+	cmd.WaitDelay = hookGrace
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("--exec command for generation %d: %w", generation, err)
 	}

@@ -15,6 +15,9 @@ const (
 	// holdMax bounds the wait where deletions never stop coming.
 	holdMax = 10 * time.Second
 
+	// holdComing bounds the wait for files that are on their way.
+	holdComing = holdMax
+
 	// waveQuiet is how long no deletion may be let through until the next ones
 	// are judged by themselves: a tree may be emptied slowly.
 	waveQuiet = time.Minute
@@ -42,13 +45,17 @@ func newGuard(allow bool) *guard {
 	return &guard{allow: allow, held: make(map[manifest.Path]struct{})}
 }
 
-// hold adds a path that is gone from the source.
-func (g *guard) hold(p manifest.Path, now time.Time) {
+// hold adds a path that is gone from the source, which has so many files. The
+// first one begins a wave, unless one is going on.
+func (g *guard) hold(p manifest.Path, files int, now time.Time) {
 	if _, ok := g.held[p]; ok {
 		return
 	}
 	if len(g.held) == 0 {
 		g.first = now
+		if now.Sub(g.waved) > waveQuiet {
+			g.base, g.open = files, false
+		}
 	}
 	g.held[p] = struct{}{}
 	g.last = now
@@ -80,24 +87,23 @@ func (g *guard) due() (time.Time, bool) {
 }
 
 // release returns the held deletions, or sets the reason why they must not be
-// carried out. While puts are pending it may only wait: of a directory that
-// was moved, the old names go before the new ones are committed.
-func (g *guard) release(files *manifest.Manifest, now time.Time, pending bool) []manifest.Path {
+// carried out. Files that are being sent are on their way into the manifest,
+// those that are blocked will be when what is held has gone: of a directory
+// that was moved, the old names go before the new ones are committed, and are
+// good to copy from until then.
+func (g *guard) release(files *manifest.Manifest, sending, blocked int, now time.Time) []manifest.Path {
 	g.gone = 0
 	for p := range g.held {
 		if f, ok := files.Get(p); ok && !f.IsDir() {
 			g.gone++
 		}
 	}
-	if now.Sub(g.waved) > waveQuiet {
-		g.base, g.open = files.Count(), false
-	}
-	massive := g.massive(files.Count())
+	massive := g.massive(files.Count() + sending + blocked)
 	switch {
-	case massive == "" || g.open:
-	case pending && now.Before(g.first.Add(holdMax)):
+	case sending > 0 && now.Before(g.first.Add(holdComing)):
 		g.last = now
 		return nil
+	case massive == "" || g.open:
 	case !g.allow:
 		g.reason = massive
 		return nil
@@ -118,12 +124,12 @@ func (g *guard) release(files *manifest.Manifest, now time.Time, pending bool) [
 // What counts is how far the tree shrinks over the whole wave: a renamed
 // directory's names go, and as many come.
 func (g *guard) massive(files int) string {
-	left, base := files-g.gone, max(g.base, files)
+	left := files - g.gone
 	switch {
 	case g.gone > 1 && left == 0:
 		return fmt.Sprintf("all %d files are gone from the source", files)
-	case base >= guardFiles && 2*left < base:
-		return fmt.Sprintf("%d of %d files are gone from the source at once", base-left, base)
+	case g.base >= guardFiles && 2*left < g.base:
+		return fmt.Sprintf("%d of %d files are gone from the source at once", g.base-left, g.base)
 	}
 	return ""
 }

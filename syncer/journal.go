@@ -38,7 +38,8 @@ func openJournal(path string) (*journal, []manifest.File, error) {
 }
 
 // add notes that f is about to appear. It is for crashes of the process: one of
-// the machine loses the index's last words too.
+// the machine loses the index's last words too. Its error is no reason to stop:
+// only a crash would make the file look like a stranger's.
 func (j *journal) add(f manifest.File) error {
 	f.Parts, f.PartSize = nil, 0
 	line, err := json.Marshal(f)

@@ -18,6 +18,7 @@ type scanned struct {
 
 // take looks at what a batch names.
 func (s *Source) take(ctx context.Context, b manifest.Batch) {
+	s.heard = time.Now()
 	if b.Rescan != "" {
 		s.startScan(ctx, b.Rescan)
 	}
@@ -281,7 +282,7 @@ func (s *Source) gone(p manifest.Path) {
 	}
 }
 
-func (s *Source) hold(p manifest.Path) { s.guard.hold(p, time.Now()) }
+func (s *Source) hold(p manifest.Path) { s.guard.hold(p, s.index.Files().Count(), time.Now()) }
 
 func (s *Source) skip(k manifest.Skipped) {
 	if old, ok := s.skipped[k.Name]; !ok || old.Why != k.Why {

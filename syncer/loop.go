@@ -16,12 +16,13 @@ import (
 )
 
 const (
-	largeUploads = 2                // large files sent at a time
-	onceTries    = 10               // looks at a file that keeps changing, in one pass
-	rootPoll     = time.Second      // between looks at a root that is lost
-	drainTime    = 10 * time.Second // for what is under way when the source is told to stop
-	lastLookTime = 2 * time.Second  // for that look at the tree
-	commitRetry  = time.Second      // first wait after a commit that failed; doubles up to laterMax
+	largeUploads = 2                     // large files sent at a time
+	onceTries    = 10                    // looks at a file that keeps changing, in one pass
+	rootPoll     = time.Second           // between looks at a root that is lost
+	drainTime    = 10 * time.Second      // for what is under way when the source is told to stop
+	lastLookTime = 2 * time.Second       // for that look at the tree
+	hearing      = 50 * time.Millisecond // without a batch, before held deletions are decided on
+	commitRetry  = time.Second           // first wait after a commit that failed; doubles up to laterMax
 )
 
 // Sync makes one pass: it scans the tree, brings the bucket in step and
@@ -131,15 +132,33 @@ func (s *Source) loop(ctx, work context.Context, batches <-chan manifest.Batch, 
 				return err
 			}
 		case <-timer.C:
+			if err := s.rest(work, batches); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+// rest takes what came in while the loop was at work, and decides on held
+// deletions when nothing did: new names of the same files may be among it.
+func (s *Source) rest(ctx context.Context, batches <-chan manifest.Batch) error {
+	select {
+	case b := <-batches:
+		s.take(ctx, b)
+	case r := <-s.scans:
+		s.takeScan(ctx, r)
+	case o := <-s.outcomes:
+		return s.finishAll(o)
+	default:
+		s.decide(time.Now())
+	}
+	return nil
 }
 
 // step does all that is due.
 func (s *Source) step(ctx context.Context) error {
 	now := time.Now()
 	s.retry(now)
-	s.decide(now)
 	if s.lost != "" && !s.once && !now.Before(s.retryRoot) && s.checkRoot() {
 		s.startScan(ctx, "root")
 	}
@@ -196,6 +215,9 @@ func (s *Source) retry(now time.Time) {
 // else is done, since no event can still come.
 func (s *Source) guardDue(now time.Time) (time.Time, bool) {
 	at, ok := s.guard.due()
+	if heard := s.heard.Add(hearing); at.Before(heard) {
+		at = heard
+	}
 	if ok && s.once && !s.scanning && len(s.busy) == 0 {
 		at = now
 	}
@@ -212,8 +234,7 @@ func (s *Source) decide(now time.Time) {
 	for p := range maps.Clone(s.guard.held) {
 		v.look(p) // what came back is dropped
 	}
-	pending := s.scanning || len(s.busy) > 0 || len(s.retries.waiting) > 0
-	paths := s.guard.release(s.index.Files(), now, pending)
+	paths := s.guard.release(s.index.Files(), s.sending(), len(s.retries.waiting), now)
 	if s.guard.reason != "" {
 		s.log.Warn("guarded: deletions held back", "reason", s.guard.reason)
 	}
@@ -224,12 +245,22 @@ func (s *Source) decide(now time.Time) {
 			continue
 		}
 		if old.IsDir() && !s.leaving(p) {
-			s.guard.hold(p, now) // its turn comes when what it holds is free
+			s.hold(p) // its turn comes when what it holds is free
 			continue
 		}
 		s.busy[p] = leaving
 		s.finishPut(outcome{path: p, gone: true, entry: manifest.Entry{File: old}, began: now})
 	}
+}
+
+// sending returns how many paths that are not committed are on their way.
+func (s *Source) sending() (n int) {
+	for p, phase := range s.busy {
+		if _, known := s.index.Files().Get(p); phase == sending && !known {
+			n++
+		}
+	}
+	return n
 }
 
 // leaving reports whether all that is committed below dir is about to be

@@ -93,9 +93,7 @@ func (r *Replica) settle(f manifest.File, temp string, d *result) {
 		err = r.makeRoom(f.Path, d)
 	}
 	if err == nil {
-		err = r.journal.add(f)
-	}
-	if err == nil {
+		r.announce(f)
 		err = r.within(f.Path, func() error { return r.root.Rename(temp, disk(f.Path)) })
 	}
 	if err != nil {
@@ -104,6 +102,13 @@ func (r *Replica) settle(f manifest.File, temp string, d *result) {
 		return
 	}
 	r.arrived(f, d)
+}
+
+// announce journals f, if the disk lets it.
+func (r *Replica) announce(f manifest.File) {
+	if err := r.journal.add(f); err != nil {
+		r.log.Debug("not journaled", "path", f.Path, "err", err)
+	}
 }
 
 // within changes the entry p of its directory, through a mode of ours that
@@ -176,9 +181,7 @@ func (r *Replica) mkdir(p manifest.Path, mode fs.FileMode, d *result) error {
 	if fi, err := r.root.Lstat(disk(p)); err == nil && fi.IsDir() {
 		return nil
 	}
-	if err := r.journal.add(manifest.File{Path: p, Mode: manifest.DirMode(fs.ModeDir | mode)}); err != nil {
-		return err
-	}
+	r.announce(manifest.File{Path: p, Mode: manifest.DirMode(fs.ModeDir | mode)})
 	err := r.within(p, mkdir)
 	if !errors.Is(err, fs.ErrExist) {
 		return err

@@ -32,7 +32,7 @@ func (r *Replica) plan(changes []manifest.Change) *plan {
 		parents = make(map[manifest.Path]bool) // will hold something
 	)
 	for _, c := range changes {
-		if c.Op == manifest.Delete || !c.IsDir() {
+		if old, ok := r.index.Files().Get(c.Path); ok && (c.Op == manifest.Delete || !c.SameContent(old)) {
 			leaving[c.Path] = true
 		}
 		if c.Op == manifest.Put {

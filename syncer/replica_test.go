@@ -469,3 +469,19 @@ func TestFileTooLongForTheReplica(t *testing.T) {
 	}
 	c.becomes(syncer.StateReady)
 }
+
+// A file that keeps its bytes and gets another mode, while a copy of it comes,
+// must not share the copy's mode.
+func TestCopyOfAFileWhoseModeChanges(t *testing.T) {
+	r := newRig(t)
+	r.write("a", "the same bytes")
+	r.mustSync()
+	r.mustCopy()
+	r.write("b", "the same bytes")
+	if err := os.Chmod(r.disk("a"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.mustSync()
+	r.mustCopy()
+	r.checkSame()
+}

@@ -99,6 +99,7 @@ type Source struct {
 	failures int                        // commits that failed in a row
 	failed   map[manifest.Path]error    // not synced, retried
 	guard    *guard
+	heard    time.Time // when the last batch came
 	skipped  map[string]manifest.Skipped
 	skipsNew bool          // skipped is not what Status shows
 	cp       chan struct{} // holds a token while a checkpoint is being written

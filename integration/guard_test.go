@@ -18,7 +18,7 @@ func guarded(t *testing.T, prepare func(r *rig)) (*rig, *program.Process, *progr
 	}
 	fill(t, r.source)
 	watch := r.watch(t)
-	return r, watch, r.copy(t)
+	return r, watch, r.copy(t, "--poll", "1s")
 }
 
 func fill(t *testing.T, dir string) {

@@ -45,7 +45,12 @@ func TestKill9(t *testing.T) {
 		return r.home.Start(t, "copy", r.url, r.replica, "--metrics", "off", "--poll", "1s")
 	}
 	watch, replica := start("watch"), start("copy")
-	live := 0
+	live, said := 0, "" // by copies that were killed
+	defer func() {
+		if t.Failed() {
+			t.Log(said)
+		}
+	}()
 	for i := range kills {
 		// Half of the kills hit the start, where most of the work is.
 		most := 200 + 600*(i%2)
@@ -57,6 +62,7 @@ func TestKill9(t *testing.T) {
 		watch = start("watch")
 		if i%2 == 1 {
 			replica.Kill()
+			said += replica.Stderr()
 			replica = start("copy")
 		}
 	}

@@ -28,8 +28,18 @@ func (r *Replica) ours(p manifest.Path, fi fs.FileInfo) bool {
 		return true
 	}
 	hash, err := r.hashOf(p)
+	for try := 0; errors.Is(err, manifest.ErrUnstable) && try < hashTries; try++ {
+		// A run that was killed may have left two names of one file: whoever
+		// gives the other its mode and time changes this one under our eyes.
+		time.Sleep(time.Millisecond)
+		hash, err = r.hashOf(p)
+	}
 	return err == nil && hash == f.Hash
 }
+
+// hashTries is how often a file is read again before it counts as one that
+// somebody is writing to.
+const hashTries = 5
 
 // hashOf reads a file of the replica.
 func (r *Replica) hashOf(p manifest.Path) (manifest.Hash, error) {

@@ -39,6 +39,10 @@ func (r *Replica) fetch(ctx context.Context, c manifest.Change, d *result) (temp
 	}
 	if err != nil {
 		r.root.Remove(temp)
+		var on *fs.PathError // the temporary file's name is nobody's business
+		if errors.As(err, &on) {
+			err = on.Err
+		}
 		return "", fmt.Errorf("fetch %s: %w", c.Path, err)
 	}
 	return temp, nil

@@ -131,10 +131,17 @@ func (l *lease) write(ctx context.Context, cond objstore.Cond, until time.Time) 
 	return nil
 }
 
+// ErrLeaseGone says that the lease of a running watch is no longer in the
+// bucket: somebody emptied it, and what else is missing nobody knows.
+var ErrLeaseGone = errors.New("the watch's lease is gone from the bucket: somebody removed what was there")
+
 // lost finds out why a conditional write did not hold: somebody else wrote, or
 // an answer to our own write was lost.
 func (l *lease) lost(ctx context.Context) error {
 	holder, rev, err := l.read(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrLeaseGone
+	}
 	if err != nil {
 		return err
 	}
@@ -158,7 +165,7 @@ func (l *lease) keep(ctx context.Context, log *slog.Logger) error {
 		}
 		err := l.write(ctx, objstore.Cond{If: l.rev}, l.now().Add(leaseTime))
 		var held *HeldError
-		if errors.As(err, &held) {
+		if errors.As(err, &held) || errors.Is(err, ErrLeaseGone) {
 			return err
 		}
 		if err != nil && ctx.Err() == nil {

@@ -120,7 +120,7 @@ func (r *Replica) Copy(ctx context.Context) error {
 	defer r.close()
 	err := r.heal(ctx)
 	for try := 0; err == nil && try < onceTries; try++ {
-		if err = r.advance(ctx); err != nil || len(r.failed) == 0 {
+		if err = r.advance(ctx); err != nil || !r.mayHeal() {
 			break
 		}
 		// The source moved on while files were fetched: the log says how.
@@ -128,6 +128,16 @@ func (r *Replica) Copy(ctx context.Context) error {
 	}
 	r.publish()
 	return err
+}
+
+// mayHeal reports whether a file failed that the source's next commit may bring.
+func (r *Replica) mayHeal() bool {
+	for _, err := range r.failed {
+		if moved(err) {
+			return true
+		}
+	}
+	return false
 }
 
 // Follow keeps the directory in step until ctx ends, and returns nil then.

@@ -89,7 +89,7 @@ func (s *Source) sendFile(ctx context.Context, j job, o *outcome) error {
 		o.data = content
 	}
 	err = s.store(ctx, j, o, file, content)
-	if err != nil && ctx.Err() == nil && s.clearWay(ctx, j.path) {
+	if err != nil && ctx.Err() == nil && !hopeless(err) && !errors.Is(err, objstore.ErrThrottled) && s.clearWay(ctx, j.path) {
 		err = s.store(ctx, j, o, file, content)
 	}
 	return err
@@ -123,7 +123,7 @@ func (s *Source) orphan(ctx context.Context, key string) bool {
 		return false
 	}
 	info, err := s.opt.Store.Head(ctx, key)
-	return err == nil && info.Meta[metaWriter] == s.opt.Writer
+	return err == nil && info.Meta[metaWriter] == s.opt.Writer && info.Meta[metaSource] == s.opt.Source
 }
 
 // hash fills in what the content says, and returns the content of a small file.
@@ -259,7 +259,11 @@ func (s *Source) settle(ctx context.Context, o *outcome) (done bool, next objsto
 		key := ConflictName(string(f.Path), time.Now())
 		_, err := s.opt.Store.Copy(ctx, key, string(f.Path), info.Rev,
 			objstore.PutOptions{Meta: info.Meta, Cond: objstore.Cond{Absent: true}})
-		if err != nil && !errors.Is(err, objstore.ErrPrecondition) && !errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, objstore.ErrPrecondition), errors.Is(err, fs.ErrNotExist):
+			// The name is taken, or the version has changed again: look once more.
+			return false, objstore.Cond{Absent: true}, nil
+		case err != nil:
 			return false, next, fmt.Errorf("keep the other version of %s: %w", f.Path, err)
 		}
 		o.conflict = key
@@ -275,6 +279,7 @@ const (
 	metaMode   = "mode"
 	metaHash   = "blake3"
 	metaWriter = "writer"
+	metaSource = "source"
 )
 
 func (s *Source) meta(f manifest.File) map[string]string {
@@ -285,6 +290,7 @@ func (s *Source) meta(f manifest.File) map[string]string {
 		metaMode:   "0" + strconv.FormatUint(uint64(regular|f.Mode.Perm()), 8),
 		metaHash:   f.Hash.String(),
 		metaWriter: s.opt.Writer,
+		metaSource: s.opt.Source,
 	}
 }
 

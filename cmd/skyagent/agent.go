@@ -20,6 +20,7 @@ import (
 const (
 	flushTime  = 2 * time.Second        // for the last events, when an agent leaves
 	reportTime = 250 * time.Millisecond // between looks at what an agent should report
+	busGrace   = 3 * time.Second        // for the bus to answer, before a word about it
 )
 
 // An agent is what watch and copy share: the store, the bus, the metrics, and
@@ -64,6 +65,7 @@ func (p *program) startAgent(ctx context.Context, t target) (*agent, error) {
 	}
 	a.services, a.stop = context.WithCancel(context.WithoutCancel(ctx))
 	a.group, a.services = errgroup.WithContext(a.services)
+	a.service("bus", a.warnWithoutBus)
 	if err := a.serveMetrics(); err != nil {
 		a.stop()
 		a.conn.Close()
@@ -174,6 +176,21 @@ func (a *agent) serveMetrics() error {
 	}
 	a.service("metrics", func(ctx context.Context) error { return a.set.Serve(ctx, l, a.isReady) })
 	a.service("bus gauge", a.gaugeBus)
+	return nil
+}
+
+// warnWithoutBus says once that a bus that was named does not answer: nothing
+// else would tell before somebody asks for the status.
+func (a *agent) warnWithoutBus(ctx context.Context) error {
+	opts, err := a.p.busOptions()
+	if err != nil || len(opts.URLs) == 0 {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, busGrace)
+	defer cancel()
+	if err := a.conn.WaitUp(ctx); err != nil && a.services.Err() == nil {
+		a.p.ui.warn("the bus does not answer, workers poll the log until it does: %v", oneLine(err.Error()))
+	}
 	return nil
 }
 

@@ -148,6 +148,8 @@ func hintFor(err error) string {
 		return "bring the files back, or run again with --allow-mass-delete if the deletion is meant"
 	case errors.As(err, &version):
 		return "update skyagent on this machine"
+	case errors.Is(err, syncer.ErrLeaseGone), errors.Is(err, manifest.ErrGap):
+		return "if the bucket was emptied, remove its .skyagent/ too and start again: everything is pushed anew"
 	case errors.Is(err, syncer.ErrInUse):
 		return "stop the other one first; skyagent status shows it"
 	case errors.Is(err, manifest.ErrNoLog):

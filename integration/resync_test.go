@@ -168,7 +168,9 @@ func TestTouch(t *testing.T) {
 		write(t, filepath.Join(r.source, "tick"), strconv.Itoa(tick))
 		return len(events.Lines()) > 0
 	})
-	watch.Wait("the last commit", func(map[string]any) bool { return r.committed(t, "tick", strconv.Itoa(tick)) })
+	waitFor(t, "the last commit", func() bool { return r.committed(t, "tick", strconv.Itoa(tick)) })
+	newest := float64(len(r.commits(t)))
+	watch.Wait("word of the last commit", func(v map[string]any) bool { return v["generation"] == newest && v["ready"] == nil })
 	before := len(watch.Lines())
 	now := time.Now().Add(-time.Hour)
 	eachFile(t, r.source, func(path string, _ fs.FileInfo) { must(t, os.Chtimes(path, now, now)) })

@@ -379,6 +379,9 @@ func (r *Replica) heal(ctx context.Context) error {
 // from there again.
 func (r *Replica) apply(ctx context.Context, changes []manifest.Change, head manifest.Position, written time.Time) error {
 	began := time.Now()
+	if err := r.checkDir(); err != nil {
+		return err
+	}
 	plan := r.plan(changes)
 	done := r.carryOut(ctx, plan)
 	if err := ctx.Err(); err != nil && len(done.failed) > 0 {
@@ -398,6 +401,23 @@ func (r *Replica) apply(ctx context.Context, changes []manifest.Change, head man
 		r.settled()
 	}
 	r.report(head, done, began, written)
+	return nil
+}
+
+// checkDir makes sure that the directory's name still stands for what was
+// opened: one that was moved away would go on being filled, unseen.
+func (r *Replica) checkDir() error {
+	named, err := os.Stat(r.opt.Dir)
+	if err != nil {
+		return fmt.Errorf("replica: %w", err)
+	}
+	opened, err := r.root.Stat(".")
+	if err != nil {
+		return fmt.Errorf("replica: %w", err)
+	}
+	if !os.SameFile(named, opened) {
+		return fmt.Errorf("replica %s was moved or replaced; start again to fill what is there now", r.opt.Dir)
+	}
 	return nil
 }
 

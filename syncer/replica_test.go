@@ -485,3 +485,28 @@ func TestCopyOfAFileWhoseModeChanges(t *testing.T) {
 	r.mustCopy()
 	r.checkSame()
 }
+
+// A replica's directory that is moved away is not filled where nobody looks.
+func TestReplicaDirectoryMovedAway(t *testing.T) {
+	r := newRig(t)
+	r.write("a", "1")
+	r.mustSync()
+	c := r.follow()
+	c.becomes(syncer.StateReady)
+	away := r.replica + ".away"
+	if err := os.Rename(r.replica, away); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(away)
+	r.write("b", "2")
+	r.mustSync()
+	c.becomes(syncer.StateDegraded)
+	if _, err := os.Lstat(filepath.Join(away, "b")); err == nil {
+		t.Error("the directory was filled where it is now")
+	}
+	if err := os.Rename(away, r.replica); err != nil {
+		t.Fatal(err)
+	}
+	c.becomes(syncer.StateReady)
+	r.checkSame()
+}

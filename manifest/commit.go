@@ -93,6 +93,6 @@ type Batch struct {
 	Paths []Path
 
 	// Rescan, when not empty, says why the whole tree must be looked at:
-	// "start", "overflow", "limit", "error", "interval", "root".
+	// "start", "overflow", "limit", "error", "interval", "name", "root".
 	Rescan string
 }

@@ -53,8 +53,15 @@ func (r *reader) event(ev fsnotify.Event) {
 		}
 		return
 	}
-	p, ok := r.path(ev.Name)
-	if !ok {
+	p, err := r.path(ev.Name)
+	if err != nil {
+		// No Path stands for it, but whoever looks at the tree must count it.
+		if ev.Op&bound != 0 {
+			r.hints.ask(reasonName)
+		}
+		return
+	}
+	if p == "" {
 		return
 	}
 	r.queue.touch(p)
@@ -63,16 +70,15 @@ func (r *reader) event(ev fsnotify.Event) {
 	}
 }
 
-// path returns the path of a name that the backend reports, unless it cannot be
-// in a manifest.
-func (r *reader) path(name string) (manifest.Path, bool) {
+// path returns the path of a name that the backend reports: "" for what is none
+// of ours, an error for what cannot be in a manifest.
+func (r *reader) path(name string) (manifest.Path, error) {
 	rest, ok := strings.CutPrefix(name, r.root)
-	if !ok {
-		return "", false
-	}
 	rest = strings.TrimPrefix(filepath.ToSlash(rest), "/")
-	p, err := manifest.ParsePath(rest)
-	return p, err == nil
+	if !ok || manifest.Path(rest).Top() == manifest.Reserved {
+		return "", nil
+	}
+	return manifest.ParsePath(rest)
 }
 
 // failed notes an error of the backend.

@@ -10,6 +10,7 @@ import (
 // stronger one is told.
 const (
 	reasonInterval = "interval"
+	reasonName     = "name"
 	reasonLimit    = "limit"
 	reasonError    = "error"
 	reasonOverflow = "overflow"
@@ -17,7 +18,7 @@ const (
 	reasonRoot     = "root"
 )
 
-var byStrength = []string{"", reasonInterval, reasonLimit, reasonError, reasonOverflow, reasonStart, reasonRoot}
+var byStrength = []string{"", reasonInterval, reasonName, reasonLimit, reasonError, reasonOverflow, reasonStart, reasonRoot}
 
 func stronger(a, b string) string {
 	if slices.Index(byStrength, a) >= slices.Index(byStrength, b) {

@@ -50,20 +50,12 @@ type Scan struct {
 
 // ScanTree walks the tree at root and compares every entry with the index by
 // its Stat; no file is opened. What cannot be looked at, as all below a
-// directory that cannot be read, is neither Changed nor Gone. The error is that of the root, or of ctx.
+// directory that cannot be read, is neither Changed nor Gone. The error is that
+// of the root, or of ctx.
 func ScanTree(ctx context.Context, root string, x *Index) (*Scan, error) {
-	return scan(ctx, root, "", x)
-}
-
-// ScanBelow is ScanTree for directory dir of the tree at root.
-func ScanBelow(ctx context.Context, root string, dir Path, x *Index) (*Scan, error) {
-	return scan(ctx, root, dir, x)
-}
-
-func scan(ctx context.Context, root string, dir Path, x *Index) (*Scan, error) {
 	w := &walk{root: root, index: x}
 	w.more.L = &w.mu
-	if err := w.first(dir); err != nil {
+	if err := w.first(); err != nil {
 		return nil, err
 	}
 	var group sync.WaitGroup
@@ -74,7 +66,7 @@ func scan(ctx context.Context, root string, dir Path, x *Index) (*Scan, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	w.result.Gone = w.gone(dir)
+	w.result.Gone = w.gone()
 	return &w.result, nil
 }
 
@@ -92,9 +84,9 @@ type walk struct {
 	unread []Path // could not be read: what is there is not known
 }
 
-// first reads the directory at which the walk starts; only its error ends the scan.
-func (w *walk) first(dir Path) error {
-	found, err := w.read(dir)
+// first reads the root; only its error ends the scan.
+func (w *walk) first() error {
+	found, err := w.read("")
 	if err != nil {
 		return err
 	}
@@ -243,11 +235,10 @@ func Classify(dir Path, name string, typ fs.FileMode) (Path, Skip) {
 	return "", SkipName
 }
 
-// gone returns what the index has below dir and the walk did not see, without
+// gone returns what the index has and the walk did not see, without
 // what could not be looked at.
-func (w *walk) gone(dir Path) []Path {
-	expected := w.index.files.Len()
-	if dir == "" && len(w.known) == expected {
+func (w *walk) gone() []Path {
+	if len(w.known) == w.index.files.Len() {
 		return nil
 	}
 	seen := make(map[Path]struct{}, len(w.known))
@@ -255,7 +246,7 @@ func (w *walk) gone(dir Path) []Path {
 		seen[p] = struct{}{}
 	}
 	var gone []Path
-	for f := range w.index.files.Below(dir) {
+	for f := range w.index.files.All() {
 		if _, ok := seen[f.Path]; !ok && !w.hidden(f.Path) {
 			gone = append(gone, f.Path)
 		}

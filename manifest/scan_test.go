@@ -165,11 +165,6 @@ func TestScanFindsChanges(t *testing.T) {
 	if want := []manifest.Path{"becomes/dir", "dir/gone", "dir/gone/x", "gone"}; !slices.Equal(s.Gone, want) {
 		t.Errorf("gone: got %q, want %q", s.Gone, want)
 	}
-
-	below, err := manifest.ScanBelow(t.Context(), root, "dir", x)
-	if err != nil || len(below.Changed) != 0 || !slices.Equal(below.Gone, []manifest.Path{"dir/gone", "dir/gone/x"}) {
-		t.Errorf("below dir: %+v, %v", below, err)
-	}
 }
 
 func TestScanOfARootThatIsGone(t *testing.T) {

@@ -12,11 +12,9 @@ const (
 	// held are decided on together: a tree that is being emptied never pauses
 	// for that long.
 	holdQuiet = 250 * time.Millisecond
-	// holdMax bounds the wait where deletions never stop coming.
+	// holdMax bounds the wait where deletions never stop coming, and the wait
+	// for files that are on their way.
 	holdMax = 10 * time.Second
-
-	// holdComing bounds the wait for files that are on their way.
-	holdComing = holdMax
 
 	// waveQuiet is how long no deletion may be let through until the next ones
 	// are judged by themselves: a tree may be emptied slowly.
@@ -100,7 +98,7 @@ func (g *guard) release(files *manifest.Manifest, sent, waiting int, now time.Ti
 	}
 	massive := g.massive(files.Count() + sent + waiting)
 	switch {
-	case sent > 0 && now.Before(g.first.Add(holdComing)):
+	case sent > 0 && now.Before(g.first.Add(holdMax)):
 		g.last = now
 		return nil
 	case massive == "" || g.open:

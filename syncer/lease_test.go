@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/skyagent/skyagent/objstore"
@@ -151,4 +152,21 @@ func TestWriterKey(t *testing.T) {
 	if _, err := syncer.WriterKey(t.Context(), r.memory, "nobody"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A bucket that is emptied under a watch ends it: what else is missing nobody knows.
+func TestLeaseGone(t *testing.T) {
+	warm()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.write("a", "1")
+		w := r.watch()
+		w.becomes(syncer.StateReady)
+		if err := r.store.Delete(t.Context(), r.memory.Keys()...); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.ended(); !errors.Is(err, syncer.ErrLeaseGone) {
+			t.Errorf("the watch ended with %v, want %v", err, syncer.ErrLeaseGone)
+		}
+	})
 }

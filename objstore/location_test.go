@@ -53,6 +53,7 @@ func TestCheckParts(t *testing.T) {
 	s3ish := objstore.Caps{RangeCopy: true, MinPart: 5, MaxPart: 10, MaxParts: 3}
 	r2ish := s3ish
 	r2ish.UniformParts = true
+	gcsish := objstore.Caps{Append: true, MinPart: 1, MaxPart: 10, MaxParts: 32}
 	part := func(size, base int64) objstore.Part { return objstore.Part{Size: size, Base: base} }
 	for _, tc := range []struct {
 		name  string
@@ -71,6 +72,9 @@ func TestCheckParts(t *testing.T) {
 		{"even, short last", r2ish, []objstore.Part{part(6, 0), part(6, 0), part(5, 0)}, true},
 		{"even, long last", r2ish, []objstore.Part{part(6, 0), part(7, 0)}, false},
 		{"no copies", objstore.Caps{MaxPart: 10, MaxParts: 3}, []objstore.Part{part(5, 0)}, false},
+		{"append", gcsish, []objstore.Part{part(20, 0), {Size: 3, Body: strings.NewReader("new")}}, true},
+		{"append to a stretch", gcsish, []objstore.Part{part(19, 0), {Size: 3, Body: strings.NewReader("new")}}, false},
+		{"append twice", gcsish, []objstore.Part{part(20, 0), part(20, 0)}, false},
 	} {
 		if err := tc.caps.CheckParts(tc.parts, 20); (err == nil) != tc.ok {
 			t.Errorf("%s: %v", tc.name, err)

@@ -72,11 +72,12 @@ type Part struct {
 // Caps says what a store can do.
 type Caps struct {
 	RangeCopy    bool  // Assemble copies ranges of the base inside the store
+	Append       bool  // without RangeCopy: Assemble copies the base when its first part is all of it
 	UniformParts bool  // all parts but the last of an Assemble must have one size
 	CondCopy     bool  // Copy honours its condition on the destination
 	ListMeta     bool  // List returns Meta
 	MinPart      int64 // bytes; smallest part that is not the last
-	MaxPart      int64 // bytes; largest part, and largest single Put or Copy
+	MaxPart      int64 // bytes; largest part, and largest single Put
 	MaxParts     int
 }
 
@@ -107,7 +108,8 @@ type Store interface {
 	Assemble(ctx context.Context, key string, base Rev, parts []Part, check func() error, opts PutOptions) (Info, error)
 
 	// Copy makes dst from src inside the store, with opts.Meta and not the
-	// source's. src must be at revision rev; it may be dst.
+	// source's. src must be at revision rev; it may be dst. An object that is
+	// larger than Caps.MaxPart is copied in several steps, and appears at once.
 	// Where Caps.CondCopy is false, opts.Cond is checked before, not with, the copy.
 	Copy(ctx context.Context, dst, src string, rev Rev, opts PutOptions) (Info, error)
 

@@ -1,6 +1,7 @@
 package objstore
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 )
@@ -13,7 +14,7 @@ func (c Caps) CheckParts(parts []Part, baseSize int64) error {
 		return fmt.Errorf("%d parts are more than %d: %w", len(parts), c.MaxParts, fs.ErrInvalid)
 	}
 	for i, p := range parts {
-		if err := c.checkPart(p, i == len(parts)-1, baseSize); err != nil {
+		if err := c.checkPart(p, i, len(parts)-1, baseSize); err != nil {
 			return fmt.Errorf("part %d of %d bytes: %w: %w", i, p.Size, err, fs.ErrInvalid)
 		}
 		if c.UniformParts && (p.Size > parts[0].Size || i < len(parts)-1 && p.Size != parts[0].Size) {
@@ -23,18 +24,21 @@ func (c Caps) CheckParts(parts []Part, baseSize int64) error {
 	return nil
 }
 
-func (c Caps) checkPart(p Part, last bool, baseSize int64) error {
+func (c Caps) checkPart(p Part, i, last int, baseSize int64) error {
+	whole := i == 0 && p.Body == nil && p.Base == 0 && (p.Size == baseSize || baseSize < 0)
 	switch {
 	case p.Size <= 0:
-		return fmt.Errorf("it is empty")
-	case p.Size < c.MinPart && !last:
+		return errors.New("it is empty")
+	case c.Append && !c.RangeCopy && whole:
+		return nil
+	case p.Size < c.MinPart && i != last:
 		return fmt.Errorf("the least is %d", c.MinPart)
 	case p.Size > c.MaxPart:
 		return fmt.Errorf("the most is %d", c.MaxPart)
 	case p.Body != nil:
 		return nil
 	case !c.RangeCopy:
-		return fmt.Errorf("the store cannot copy ranges")
+		return errors.New("the store cannot copy that range")
 	case p.Base < 0 || baseSize >= 0 && p.Base+p.Size > baseSize:
 		return fmt.Errorf("range %d+%d is outside the base of %d bytes", p.Base, p.Size, baseSize)
 	}

@@ -5,6 +5,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -122,19 +125,14 @@ func (u upload) part(ctx context.Context, number int32, p objstore.Part) (types.
 }
 
 func (u upload) send(ctx context.Context, number int32, body io.ReadSeeker, size int64) (*string, error) {
-	src := &source{ReadSeeker: body}
-	out, err := u.client.UploadPart(ctx, &s3.UploadPartInput{Bucket: u.bucket, Key: u.key(u.name), UploadId: u.id,
-		PartNumber: aws.Int32(number), Body: src, ContentLength: aws.Int64(size)}, unsigned)
-	if err != nil {
-		return nil, src.blame(err, size)
-	}
-	return out.ETag, nil
+	query := url.Values{"partNumber": {strconv.Itoa(int(number))}, "uploadId": {*u.id}}
+	return u.Store.send(ctx, *u.key(u.name), query.Encode(), body, size, make(http.Header, 8))
 }
 
 func (u upload) copyPart(ctx context.Context, number int32, p objstore.Part) (*string, error) {
 	pinned := objstore.Cond{If: u.base}
 	out, err := u.client.UploadPartCopy(ctx, &s3.UploadPartCopyInput{Bucket: u.bucket, Key: u.key(u.name), UploadId: u.id,
-		PartNumber: aws.Int32(number), CopySource: u.source(u.name), CopySourceIfMatch: match(pinned), CopySourceRange: byteRange(p.Base, p.Size)})
+		PartNumber: aws.Int32(number), CopySource: u.source(u.name), CopySourceIfMatch: match(pinned), CopySourceRange: aws.String(byteRange(p.Base, p.Size))})
 	if err != nil {
 		return nil, unmatched(err, pinned)
 	}

@@ -3,6 +3,7 @@ package s3
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 
@@ -16,6 +17,7 @@ import (
 // A Store is a bucket, or the part of one below a prefix.
 type Store struct {
 	client *s3.Client
+	wire   *wire // for what moves objects; client does the rest
 	where  objstore.Location
 	bucket *string
 	prefix string // "" or ending in a slash
@@ -35,7 +37,11 @@ func New(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{client: client, where: c.where(), bucket: aws.String(c.Bucket), copies: 1 << 30}
+	wire, err := newWire(ctx, client, c.Bucket)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.where().URL(), err)
+	}
+	s := &Store{client: client, wire: wire, where: c.where(), bucket: aws.String(c.Bucket), copies: 1 << 30}
 	if c.Prefix != "" {
 		s.prefix = strings.Trim(c.Prefix, "/") + "/"
 	}

@@ -34,7 +34,7 @@ type ReplicaOptions struct {
 	Source string // the source's id in the store
 	Index  string // path of the index file; a lock stands beside it
 
-	Workers int           // transfers at a time; 0 means 16
+	Workers int           // transfers at a time; 0 means 64
 	Poll    time.Duration // between looks at the log while the bus is away; 0 means 15 s
 
 	Log     *slog.Logger  // nil discards
@@ -96,7 +96,7 @@ func NewReplica(opt ReplicaOptions) *Replica {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	if opt.Workers == 0 {
-		opt.Workers = 16
+		opt.Workers = 64
 	}
 	if opt.Poll == 0 {
 		opt.Poll = defaultPoll

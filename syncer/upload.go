@@ -19,6 +19,10 @@ import (
 // its event.
 const inlineMax = 16 << 10
 
+// memoryMax is how many bytes of small files are held at a time while they are
+// sent: many small files are in flight, few of 15 MiB.
+const memoryMax = 128 << 20
+
 // An outcome is how a job ended.
 type outcome struct {
 	path  manifest.Path
@@ -67,6 +71,13 @@ func (s *Source) sendFile(ctx context.Context, j job, o *outcome) error {
 	defer file.Close()
 	read := time.Now()
 	stat := file.Stat()
+	if !j.large() {
+		held := min(stat.Size, memoryMax)
+		if err := s.memory.Acquire(ctx, held); err != nil {
+			return err
+		}
+		defer s.memory.Release(held)
+	}
 	o.entry = manifest.Entry{File: manifest.File{
 		Path: j.path, Mode: stat.Mode.Perm(), Size: stat.Size, MTime: stat.MTime,
 	}}

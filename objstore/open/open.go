@@ -14,17 +14,18 @@ import (
 
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/objstore/file"
+	"github.com/skyagent/skyagent/objstore/pace"
 	"github.com/skyagent/skyagent/objstore/s3"
 )
 
 // Options say how to reach a bucket where its URL does not: a parameter of the
 // URL wins over the option of the same name.
 type Options struct {
-	Endpoint    string // ?endpoint=
-	Region      string // ?region=
-	Profile     string // ?profile=
-	Anonymous   bool   // ?anonymous=true
-	Concurrency int    // requests at once that keep their connections; 0 means 64
+	Endpoint  string      // ?endpoint=
+	Region    string      // ?region=
+	Profile   string      // ?profile=
+	Anonymous bool        // ?anonymous=true
+	Limits    pace.Limits // of all requests
 }
 
 // Schemes are those that Bucket opens.
@@ -72,7 +73,7 @@ func openS3(ctx context.Context, at objstore.Location, opts Options) (objstore.S
 	if err != nil {
 		return nil, err
 	}
-	c := s3.Config{Bucket: at.Bucket, Prefix: at.Prefix, Anonymous: anonymous, Concurrency: opts.Concurrency,
+	c := s3.Config{Bucket: at.Bucket, Prefix: at.Prefix, Anonymous: anonymous, Pace: pace.New(opts.Limits),
 		Endpoint: text(at, "endpoint", opts.Endpoint), Region: text(at, "region", opts.Region), Profile: text(at, "profile", opts.Profile)}
 	if u, err := url.Parse(c.Endpoint); c.Endpoint != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		return nil, fmt.Errorf("bucket URL %q: endpoint %q is no http:// or https:// URL", at, c.Endpoint)

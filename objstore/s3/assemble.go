@@ -145,9 +145,10 @@ func (u upload) carry(ctx context.Context, number int32, p objstore.Part) (*stri
 	if err != nil {
 		return nil, err
 	}
-	defer body.Close()
 	b := make([]byte, p.Size)
-	if _, err := io.ReadFull(body, b); err != nil {
+	_, err = io.ReadFull(body, b)
+	body.Close() // before it is sent: an open body holds a place that this may need
+	if err != nil {
 		return nil, fmt.Errorf("range %d+%d of the base: %w", p.Base, p.Size, err)
 	}
 	return u.send(ctx, number, bytes.NewReader(b), p.Size)

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/objstore/pace"
 )
 
 // Config says which bucket, and how to reach it. What is empty comes from the
@@ -29,12 +30,12 @@ type Config struct {
 	Profile     string
 	Anonymous   bool                    // sign nothing: public buckets
 	Credentials aws.CredentialsProvider // instead of what would be found
-	Concurrency int                     // connections that are kept open; 0 means 64
+	Pace        *pace.Pacer             // of all requests; nil is one of the Store's own, without limits
 }
 
 const (
-	defaultRegion      = "us-east-1"
-	defaultConcurrency = 64
+	defaultRegion = "us-east-1"
+	idleConns     = 256 // that are kept to one server
 	// A server that copies 1 GiB before it answers needs a while.
 	headerTimeout = 2 * time.Minute
 	// Off EC2 the search for credentials ends by waiting for a server that is
@@ -44,6 +45,9 @@ const (
 
 // newClient returns a client that asks once and signs no payload.
 func newClient(ctx context.Context, c Config) (*s3.Client, error) {
+	if c.Pace == nil {
+		c.Pace = pace.New(pace.Limits{})
+	}
 	cfg, err := config.LoadDefaultConfig(ctx, c.load()...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: read AWS configuration: %w", c.where().URL(), err)
@@ -87,14 +91,10 @@ func (c Config) load() []func(*config.LoadOptions) error {
 // httpClient is the SDK's own kind of client: with AWS_CA_BUNDLE set it takes
 // no other.
 func (c Config) httpClient() *awshttp.BuildableClient {
-	n := c.Concurrency
-	if n <= 0 {
-		n = defaultConcurrency
-	}
 	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		// The default keeps 10: with more in flight every other request would
 		// open a connection and close it again.
-		t.MaxIdleConns, t.MaxIdleConnsPerHost = 2*n, n
+		t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, idleConns
 		t.IdleConnTimeout = 90 * time.Second
 		t.ResponseHeaderTimeout = headerTimeout
 		t.WriteBufferSize, t.ReadBufferSize = 64<<10, 64<<10
@@ -113,7 +113,16 @@ func (c Config) options(o *s3.Options) {
 	// BUCKET.localhost is no host; a dotted bucket fits no certificate.
 	o.UsePathStyle = o.BaseEndpoint != nil && !isAmazon(*o.BaseEndpoint) || strings.Contains(c.Bucket, ".")
 	o.DisableLogOutputChecksumValidationSkipped = true
+	o.HTTPClient = paced{c.Pace, o.HTTPClient}
 }
+
+// paced is a client that sends when it is its turn.
+type paced struct {
+	pacer  *pace.Pacer
+	client aws.HTTPClient
+}
+
+func (p paced) Do(req *http.Request) (*http.Response, error) { return p.pacer.Do(req, p.client.Do) }
 
 func isAmazon(endpoint string) bool {
 	u, err := url.Parse(endpoint)

@@ -5,7 +5,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # A first run builds the pinned test servers, which takes minutes.
 TIMEOUT := 40m
 
-.PHONY: linuxtree build test race lint cross bench docs
+.PHONY: linuxtree peers build test race lint cross bench docs
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/skyagent ./cmd/skyagent
@@ -33,6 +33,11 @@ cross:
 bench:
 	go test -timeout $(TIMEOUT) -run '^$$' -bench . -benchtime 1x -v ./bench
 	go test -run '^$$' -bench . -benchmem ./manifest ./watcher ./bus ./objstore/...
+
+# Against rclone, mc and aws, which it builds or finds; needs Debian for the
+# kernel's sources and awscli, and some 15 GB of disk.
+peers:
+	SKYAGENT_LINUX_SOURCE=$$(integration/linux-source) go test -timeout $(TIMEOUT) -run '^$$' -bench 'SmallFiles|LargeFile' -benchtime 1x -v ./bench
 
 # The pages that the code writes: the command line and the metrics.
 docs:

@@ -6,8 +6,10 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -109,6 +111,7 @@ func (s *Store) send(ctx context.Context, key, query string, body io.ReadSeeker,
 	h["Content-Type"] = []string{"application/octet-stream"}
 	src := &source{ReadSeeker: body}
 	resp, err := s.wire.do(ctx, request{method: http.MethodPut, key: key, query: query, header: h, body: src, size: size})
+	src.release()
 	if err != nil {
 		return nil, src.blame(err, size)
 	}
@@ -119,14 +122,30 @@ func (s *Store) send(ctx context.Context, key, query string, body io.ReadSeeker,
 }
 
 // A source is a body that remembers whether it was to blame: what our own disk
-// did wrong is no reason to ask the server again.
+// did wrong is no reason to ask the server again. It is for one request: the
+// transport may go on reading when an answer came early or the context ended,
+// and would take bytes from the next attempt.
 type source struct {
 	io.ReadSeeker
+	mu     sync.Mutex // held by who reads; guards over
+	over   bool
 	read   atomic.Int64
 	failed atomic.Pointer[error] // the transport reads on a goroutine of its own
 }
 
+// release waits for a Read that is under way, and forbids others.
+func (s *source) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+}
+
 func (s *source) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return 0, net.ErrClosed
+	}
 	n, err := s.ReadSeeker.Read(p)
 	s.read.Add(int64(n))
 	if err != nil {

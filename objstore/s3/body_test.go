@@ -1,0 +1,36 @@
+package s3_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+
+	"github.com/skyagent/skyagent/objstore"
+)
+
+// An answer that comes before the body was taken leaves nobody who reads the
+// body while the next attempt does.
+func TestEarlyAnswerLeavesTheBodyAlone(t *testing.T) {
+	want := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	var asked atomic.Int64
+	s := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1)%2 == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		if got, err := io.ReadAll(r.Body); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("the second attempt sent %d bytes, %v", len(got), err)
+		}
+		w.Header().Set("ETag", `"e"`)
+	})
+	retried := objstore.Retry(s, objstore.Policy{First: time.Nanosecond})
+	for range 20 {
+		if _, err := retried.Put(t.Context(), "k", bytes.NewReader(want), int64(len(want)), objstore.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -43,9 +43,9 @@ func named(err error) error {
 		return fmt.Errorf("the bucket is in region %s: %w", region, fs.ErrInvalid)
 	}
 	if kind := kindOf(code, st); kind != nil {
-		return detailed(kind, code, message)
+		return calmed(detailed(kind, code, message), err)
 	}
-	return fmt.Errorf("server says %d %s: %s", st, code, message)
+	return calmed(fmt.Errorf("server says %d %s: %s", st, code, message), err)
 }
 
 // kindOf returns the name of an answer, nil for one that may pass. A HEAD's
@@ -103,6 +103,9 @@ func detailed(kind error, code, message string) error {
 
 // transport takes the SDK's words and the URL off an error of the network.
 func transport(err error) error {
+	if errors.Is(err, errStalled) {
+		return errStalled
+	}
 	var u *url.Error
 	if errors.As(err, &u) {
 		return u.Err

@@ -56,7 +56,9 @@ func kindOf(code string, status int) error {
 		return objstore.ErrNoBucket
 	case "BucketAlreadyOwnedByYou":
 		return fs.ErrExist
-	case "BucketAlreadyExists", "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "XAdminUserNotFound": // not all of them 403 everywhere
+	case "PreconditionFailed": // under 200, as the end of a copy or an upload
+		return objstore.ErrPrecondition
+	case "BucketAlreadyExists", "AccessDenied", "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "XAdminUserNotFound": // not all of them 403 everywhere
 		return fs.ErrPermission
 	case "BucketNotEmpty":
 		return objstore.ErrNotEmpty
@@ -152,3 +154,7 @@ func hasCode(err error, codes ...string) bool {
 	}
 	return false
 }
+
+// errOdd is an answer of success without what it must hold: it came from
+// something on the way, and another may come from the server.
+var errOdd = errors.New("answer of success without content")

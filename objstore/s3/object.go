@@ -186,6 +186,9 @@ func (s *Store) copy(ctx context.Context, dst, src string, from objstore.Rev, op
 	if err != nil {
 		return objstore.Info{}, err
 	}
+	if have.Size > s.caps.MaxPart {
+		return s.copyLarge(ctx, dst, src, have, opts)
+	}
 	in := &s3.CopyObjectInput{Bucket: s.bucket, Key: s.key(dst), CopySource: s.source(src), CopySourceIfMatch: match(objstore.Cond{If: have.Rev}),
 		Metadata: opts.Meta, MetadataDirective: "REPLACE"}
 	if s.caps.CondCopy {
@@ -196,6 +199,9 @@ func (s *Store) copy(ctx context.Context, dst, src string, from objstore.Rev, op
 	out, err := s.client.CopyObject(ctx, in)
 	if err != nil {
 		return objstore.Info{}, unmatched(err, objstore.Cond{If: have.Rev})
+	}
+	if out.CopyObjectResult == nil || rev(out.CopyObjectResult.ETag) == "" {
+		return objstore.Info{}, errOdd
 	}
 	return objstore.Info{Key: dst, Size: have.Size, Rev: rev(out.CopyObjectResult.ETag),
 		ModTime: aws.ToTime(out.CopyObjectResult.LastModified), Meta: opts.Meta}, nil

@@ -292,3 +292,21 @@ func TestFaultNames(t *testing.T) {
 		}
 	}
 }
+
+// A connection that ends in the middle of a body makes no object of the half.
+func TestHalfOfABodyIsNoObject(t *testing.T) {
+	server := servers.Versitygw(t)
+	f := newFaulty(t, server, 0)
+	body := large[:64<<10]
+	f.proxy.Decide(func(*http.Request) servers.Fault { return servers.BreakRequest })
+	for i := range 50 {
+		if _, err := f.through.Put(t.Context(), fmt.Sprint(i), strings.NewReader(body), int64(len(body)), objstore.PutOptions{}); err == nil {
+			t.Fatal("no error")
+		}
+	}
+	server.Stop() // it ends what it began
+	server.Start(t)
+	for info, err := range f.direct.List(t.Context(), "", "") {
+		t.Errorf("%+v, %v", info, err)
+	}
+}

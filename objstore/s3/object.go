@@ -96,7 +96,11 @@ func (s *Store) put(ctx context.Context, key string, body io.ReadSeeker, size in
 	if size > s.caps.MaxPart {
 		return objstore.Info{}, fmt.Errorf("%d bytes are more than one request takes: %w", size, fs.ErrInvalid)
 	}
-	etag, err := s.send(ctx, s.prefix+key, "", body, size, headers(opts))
+	h := headers(opts)
+	if err := sum(h, body, size); err != nil {
+		return objstore.Info{}, err
+	}
+	etag, err := s.send(ctx, s.prefix+key, "", body, size, h)
 	if err != nil {
 		return objstore.Info{}, unmatched(err, opts.Cond)
 	}

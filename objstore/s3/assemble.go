@@ -35,6 +35,9 @@ func (s *Store) assemble(ctx context.Context, key string, base objstore.Rev, par
 	if check == nil {
 		check = func() error { return nil }
 	}
+	if err := s.check(key); err != nil {
+		return objstore.Info{}, err
+	}
 	if err := s.caps.CheckParts(parts, -1); err != nil {
 		return objstore.Info{}, err
 	}

@@ -27,6 +27,9 @@ func (s *Store) Head(ctx context.Context, key string) (objstore.Info, error) {
 }
 
 func (s *Store) head(ctx context.Context, key string, cond objstore.Cond) (objstore.Info, error) {
+	if err := s.check(key); err != nil {
+		return objstore.Info{}, err
+	}
 	h := make(http.Header, 6)
 	ifMatch(h, cond.If)
 	resp, err := s.wire.do(ctx, request{method: http.MethodHead, key: s.prefix + key, header: h})
@@ -46,6 +49,9 @@ func (s *Store) Get(ctx context.Context, key string, off, n int64, cond objstore
 func (s *Store) get(ctx context.Context, key string, off, n int64, cond objstore.Cond) (io.ReadCloser, objstore.Info, error) {
 	if n == 0 {
 		return s.nothing(ctx, key, cond) // HTTP has no empty range
+	}
+	if err := s.check(key); err != nil {
+		return nil, objstore.Info{}, err
 	}
 	h := make(http.Header, 8)
 	ifMatch(h, cond.If)
@@ -93,6 +99,9 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker, size in
 }
 
 func (s *Store) put(ctx context.Context, key string, body io.ReadSeeker, size int64, opts objstore.PutOptions) (objstore.Info, error) {
+	if err := s.check(key); err != nil {
+		return objstore.Info{}, err
+	}
 	if size > s.caps.MaxPart {
 		return objstore.Info{}, fmt.Errorf("%d bytes are more than one request takes: %w", size, fs.ErrInvalid)
 	}
@@ -186,6 +195,9 @@ func (s *Store) Copy(ctx context.Context, dst, src string, from objstore.Rev, op
 }
 
 func (s *Store) copy(ctx context.Context, dst, src string, from objstore.Rev, opts objstore.PutOptions) (objstore.Info, error) {
+	if err := s.check(dst); err != nil {
+		return objstore.Info{}, err
+	}
 	have, err := s.head(ctx, src, objstore.Cond{If: from})
 	if err != nil {
 		return objstore.Info{}, err

@@ -158,8 +158,23 @@ func (m *Memory) Get(ctx context.Context, key string, off, n int64, cond objstor
 	if n >= 0 && n < o.Size-from {
 		to = from + n
 	}
-	return io.NopCloser(bytes.NewReader(o.body[from:to])), o.info(), nil
+	return &body{bytes.NewReader(o.body[from:to]), ctx}, o.info(), nil
 }
+
+// A body can be read until the context of its Get ends.
+type body struct {
+	reader *bytes.Reader
+	ctx    context.Context
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return b.reader.Read(p)
+}
+
+func (b *body) Close() error { return nil }
 
 // Put implements objstore.Store.
 func (m *Memory) Put(ctx context.Context, key string, body io.ReadSeeker, size int64, opts objstore.PutOptions) (objstore.Info, error) {
@@ -188,6 +203,9 @@ func readBody(body io.ReadSeeker, size int64) ([]byte, error) {
 
 // store makes b the object at key if opts.Cond holds.
 func (m *Memory) store(key string, b []byte, opts objstore.PutOptions) (objstore.Info, error) {
+	if key == "" || len(key) > 1024 {
+		return objstore.Info{}, fmt.Errorf("key of %d bytes: %w", len(key), fs.ErrInvalid)
+	}
 	if _, ok := m.objects[key]; ok && opts.Cond.Absent {
 		return objstore.Info{}, objstore.ErrPrecondition
 	}

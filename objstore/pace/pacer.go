@@ -50,7 +50,7 @@ func bandwidth(bytes int64) *rate.Limiter {
 	if bytes <= 0 {
 		return nil
 	}
-	return rate.NewLimiter(rate.Limit(bytes), chunk)
+	return rate.NewLimiter(rate.Limit(bytes), int(min(chunk, bytes))) // no wait is longer than a second
 }
 
 // Do sends req by send when its turn has come. The place is free again when the
@@ -201,8 +201,8 @@ type body struct {
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	if b.limit != nil && len(p) > chunk {
-		p = p[:chunk]
+	if b.limit != nil {
+		p = p[:min(len(p), b.limit.Burst())]
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.bytes += int64(n)

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,13 +32,16 @@ type Config struct {
 	Anonymous   bool                    // sign nothing: public buckets
 	Credentials aws.CredentialsProvider // instead of what would be found
 	Pace        *pace.Pacer             // of all requests; nil is one of the Store's own, without limits
+	Stall       time.Duration           // longest time without a byte of a body; 0 means 30 s
+	Answer      time.Duration           // longest time from a request's end to its answer's beginning; 0 means 2 min
 }
 
 const (
 	defaultRegion = "us-east-1"
+	defaultStall  = 30 * time.Second
 	idleConns     = 256 // that are kept to one server
 	// A server that copies 1 GiB before it answers needs a while.
-	headerTimeout = 2 * time.Minute
+	defaultAnswer = 2 * time.Minute
 	// Off EC2 the search for credentials ends by waiting for a server that is
 	// not there.
 	credentialsTimeout = 5 * time.Second
@@ -96,7 +100,6 @@ func (c Config) httpClient() *awshttp.BuildableClient {
 		// open a connection and close it again.
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, idleConns
 		t.IdleConnTimeout = 90 * time.Second
-		t.ResponseHeaderTimeout = headerTimeout
 		t.WriteBufferSize, t.ReadBufferSize = 64<<10, 64<<10
 		t.DisableCompression = true
 		// HTTP/2 would put all requests on one connection.
@@ -113,7 +116,8 @@ func (c Config) options(o *s3.Options) {
 	// BUCKET.localhost is no host; a dotted bucket fits no certificate.
 	o.UsePathStyle = o.BaseEndpoint != nil && !isAmazon(*o.BaseEndpoint) || strings.Contains(c.Bucket, ".")
 	o.DisableLogOutputChecksumValidationSkipped = true
-	o.HTTPClient = paced{c.Pace, o.HTTPClient}
+	// Time runs while a request is under way, not while it waits for its turn.
+	o.HTTPClient = paced{c.Pace, patient{o.HTTPClient, cmp.Or(c.Stall, defaultStall), cmp.Or(c.Answer, defaultAnswer)}}
 }
 
 // paced is a client that sends when it is its turn.

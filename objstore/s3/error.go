@@ -43,9 +43,9 @@ func named(err error) error {
 		return fmt.Errorf("the bucket is in region %s: %w", region, fs.ErrInvalid)
 	}
 	if kind := kindOf(code, st); kind != nil {
-		return detailed(kind, code, message)
+		return calmed(detailed(kind, code, message), err)
 	}
-	return fmt.Errorf("server says %d %s: %s", st, code, message)
+	return calmed(fmt.Errorf("server says %d %s: %s", st, code, message), err)
 }
 
 // kindOf returns the name of an answer, nil for one that may pass. A HEAD's
@@ -56,7 +56,9 @@ func kindOf(code string, status int) error {
 		return objstore.ErrNoBucket
 	case "BucketAlreadyOwnedByYou":
 		return fs.ErrExist
-	case "BucketAlreadyExists", "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "XAdminUserNotFound": // not all of them 403 everywhere
+	case "PreconditionFailed": // under 200, as the end of a copy or an upload
+		return objstore.ErrPrecondition
+	case "BucketAlreadyExists", "AccessDenied", "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "XAdminUserNotFound": // not all of them 403 everywhere
 		return fs.ErrPermission
 	case "BucketNotEmpty":
 		return objstore.ErrNotEmpty
@@ -103,6 +105,9 @@ func detailed(kind error, code, message string) error {
 
 // transport takes the SDK's words and the URL off an error of the network.
 func transport(err error) error {
+	if errors.Is(err, errStalled) {
+		return errStalled
+	}
 	var u *url.Error
 	if errors.As(err, &u) {
 		return u.Err
@@ -149,3 +154,7 @@ func hasCode(err error, codes ...string) bool {
 	}
 	return false
 }
+
+// errOdd is an answer of success without what it must hold: it came from
+// something on the way, and another may come from the server.
+var errOdd = errors.New("answer of success without content")

@@ -6,8 +6,10 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +27,9 @@ func (s *Store) Head(ctx context.Context, key string) (objstore.Info, error) {
 }
 
 func (s *Store) head(ctx context.Context, key string, cond objstore.Cond) (objstore.Info, error) {
+	if err := s.check(key); err != nil {
+		return objstore.Info{}, err
+	}
 	h := make(http.Header, 6)
 	ifMatch(h, cond.If)
 	resp, err := s.wire.do(ctx, request{method: http.MethodHead, key: s.prefix + key, header: h})
@@ -44,6 +49,9 @@ func (s *Store) Get(ctx context.Context, key string, off, n int64, cond objstore
 func (s *Store) get(ctx context.Context, key string, off, n int64, cond objstore.Cond) (io.ReadCloser, objstore.Info, error) {
 	if n == 0 {
 		return s.nothing(ctx, key, cond) // HTTP has no empty range
+	}
+	if err := s.check(key); err != nil {
+		return nil, objstore.Info{}, err
 	}
 	h := make(http.Header, 8)
 	ifMatch(h, cond.If)
@@ -91,10 +99,17 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker, size in
 }
 
 func (s *Store) put(ctx context.Context, key string, body io.ReadSeeker, size int64, opts objstore.PutOptions) (objstore.Info, error) {
+	if err := s.check(key); err != nil {
+		return objstore.Info{}, err
+	}
 	if size > s.caps.MaxPart {
 		return objstore.Info{}, fmt.Errorf("%d bytes are more than one request takes: %w", size, fs.ErrInvalid)
 	}
-	etag, err := s.send(ctx, s.prefix+key, "", body, size, headers(opts))
+	h := headers(opts)
+	if err := sum(h, body, size); err != nil {
+		return objstore.Info{}, err
+	}
+	etag, err := s.send(ctx, s.prefix+key, "", body, size, h)
 	if err != nil {
 		return objstore.Info{}, unmatched(err, opts.Cond)
 	}
@@ -109,6 +124,7 @@ func (s *Store) send(ctx context.Context, key, query string, body io.ReadSeeker,
 	h["Content-Type"] = []string{"application/octet-stream"}
 	src := &source{ReadSeeker: body}
 	resp, err := s.wire.do(ctx, request{method: http.MethodPut, key: key, query: query, header: h, body: src, size: size})
+	src.release()
 	if err != nil {
 		return nil, src.blame(err, size)
 	}
@@ -119,14 +135,30 @@ func (s *Store) send(ctx context.Context, key, query string, body io.ReadSeeker,
 }
 
 // A source is a body that remembers whether it was to blame: what our own disk
-// did wrong is no reason to ask the server again.
+// did wrong is no reason to ask the server again. It is for one request: the
+// transport may go on reading when an answer came early or the context ended,
+// and would take bytes from the next attempt.
 type source struct {
 	io.ReadSeeker
+	mu     sync.Mutex // held by who reads; guards over
+	over   bool
 	read   atomic.Int64
 	failed atomic.Pointer[error] // the transport reads on a goroutine of its own
 }
 
+// release waits for a Read that is under way, and forbids others.
+func (s *source) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+}
+
 func (s *source) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return 0, net.ErrClosed
+	}
 	n, err := s.ReadSeeker.Read(p)
 	s.read.Add(int64(n))
 	if err != nil {
@@ -163,9 +195,15 @@ func (s *Store) Copy(ctx context.Context, dst, src string, from objstore.Rev, op
 }
 
 func (s *Store) copy(ctx context.Context, dst, src string, from objstore.Rev, opts objstore.PutOptions) (objstore.Info, error) {
+	if err := s.check(dst); err != nil {
+		return objstore.Info{}, err
+	}
 	have, err := s.head(ctx, src, objstore.Cond{If: from})
 	if err != nil {
 		return objstore.Info{}, err
+	}
+	if have.Size > s.caps.MaxPart {
+		return s.copyLarge(ctx, dst, src, have, opts)
 	}
 	in := &s3.CopyObjectInput{Bucket: s.bucket, Key: s.key(dst), CopySource: s.source(src), CopySourceIfMatch: match(objstore.Cond{If: have.Rev}),
 		Metadata: opts.Meta, MetadataDirective: "REPLACE"}
@@ -177,6 +215,9 @@ func (s *Store) copy(ctx context.Context, dst, src string, from objstore.Rev, op
 	out, err := s.client.CopyObject(ctx, in)
 	if err != nil {
 		return objstore.Info{}, unmatched(err, objstore.Cond{If: have.Rev})
+	}
+	if out.CopyObjectResult == nil || rev(out.CopyObjectResult.ETag) == "" {
+		return objstore.Info{}, errOdd
 	}
 	return objstore.Info{Key: dst, Size: have.Size, Rev: rev(out.CopyObjectResult.ETag),
 		ModTime: aws.ToTime(out.CopyObjectResult.LastModified), Meta: opts.Meta}, nil

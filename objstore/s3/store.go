@@ -57,6 +57,17 @@ func (s *Store) Where() objstore.Location { return s.where }
 // Caps implements objstore.Store.
 func (s *Store) Caps() objstore.Caps { return s.caps }
 
+// maxKey is the longest name in a bucket, in bytes.
+const maxKey = 1024
+
+// check refuses what is no key. An object without a name would be the bucket.
+func (s *Store) check(key string) error {
+	if n := len(s.prefix) + len(key); key == "" || n > maxKey {
+		return fmt.Errorf("key of %d bytes: %w", n, fs.ErrInvalid)
+	}
+	return nil
+}
+
 // key returns the name in the bucket of a key of this Store.
 func (s *Store) key(key string) *string { return aws.String(s.prefix + key) }
 

@@ -73,9 +73,13 @@ var rules = []rule{
 		ruling{http.StatusNotImplemented, "NotImplemented", "x-amz-server-side-encryption is not implemented"}},
 	{func(r *http.Request) bool { return header(r, "X-Amz-Request-Payer") },
 		ruling{http.StatusNotImplemented, "NotImplemented", "x-amz-request-payer is not implemented"}},
-	{func(r *http.Request) bool { return header(r, "X-Amz-Trailer") || strings.Contains(r.Header.Get("Content-Encoding"), "aws-chunked") },
+	{func(r *http.Request) bool {
+		return header(r, "X-Amz-Trailer") || strings.Contains(r.Header.Get("Content-Encoding"), "aws-chunked")
+	},
 		ruling{http.StatusNotImplemented, "NotImplemented", "STREAMING-UNSIGNED-PAYLOAD-TRAILER not implemented"}},
-	{func(r *http.Request) bool { return !slices.Contains([]string{"", "auto", "us-east-1"}, signingRegion(r)) },
+	{func(r *http.Request) bool {
+		return !slices.Contains([]string{"", "auto", "us-east-1"}, signingRegion(r))
+	},
 		ruling{http.StatusBadRequest, "InvalidRegionName", "The region name is not valid. Must be one of: auto, us-east-1"}},
 	{func(r *http.Request) bool {
 		return !slices.Contains([]string{"", "STANDARD", "STANDARD_IA"}, r.Header.Get("X-Amz-Storage-Class"))

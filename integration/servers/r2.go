@@ -14,7 +14,7 @@ type R2Server struct {
 	AccessKey string
 	SecretKey string
 
-	backend *s3mem.Backend
+	backend *memory
 	server  *httptest.Server
 	judge   *judge
 }
@@ -23,12 +23,13 @@ type R2Server struct {
 // not ask of R2 is refused as R2 refuses it and fails the test.
 //
 // Beneath is gofakes3, an S3 server in memory that checks signatures. Where it
-// differs from R2 the judge before it makes up for it, but for one thing: the
-// ETag of a multipart object is a hash of its bytes, not random.
+// differs from R2 the judge before it and the memory behind it make up for it,
+// but for one thing: the ETag of a multipart object is a hash of its bytes, not
+// random.
 func R2(t testing.TB) *R2Server {
 	t.Helper()
-	s := &R2Server{AccessKey: "skyagent-r2-test", SecretKey: unusualSecret, backend: s3mem.New()}
-	fake := gofakes3.New(s.backend, gofakes3.WithoutVersioning(),
+	s := &R2Server{AccessKey: "skyagent-r2-test", SecretKey: unusualSecret, backend: &memory{Backend: s3mem.New()}}
+	fake := gofakes3.New(s.backend, gofakes3.WithoutVersioning(), gofakes3.WithMetadataSizeLimit(8192),
 		gofakes3.WithV4Auth(map[string]string{s.AccessKey: s.SecretKey}))
 	s.judge = newJudge(t, s.backend, fake.Server())
 	s.server = httptest.NewServer(s.judge)

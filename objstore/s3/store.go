@@ -20,6 +20,8 @@ type Store struct {
 	bucket *string
 	prefix string // "" or ending in a slash
 	caps   objstore.Caps
+	quirks quirks
+	extra  extra // headers that requests carry whatever they ask
 	copies int64 // bytes; the longest range that one part copies
 }
 
@@ -35,13 +37,14 @@ func New(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{client: client, where: c.where(), bucket: aws.String(c.Bucket), copies: 1 << 30}
+	q := quirksOf(c.scheme(), aws.ToString(client.Options().BaseEndpoint))
+	s := &Store{client: client, where: c.where(), bucket: aws.String(c.Bucket), copies: 1 << 30,
+		quirks: q, extra: c.Options.extra()}
 	if c.Prefix != "" {
 		s.prefix = strings.Trim(c.Prefix, "/") + "/"
 	}
-	endpoint := client.Options().BaseEndpoint
-	s.caps = objstore.Caps{RangeCopy: true, CondCopy: endpoint == nil || isAmazon(*endpoint),
-		MinPart: 5 << 20, MaxPart: 5 << 30, MaxParts: 10_000}
+	s.caps = objstore.Caps{RangeCopy: true, CondCopy: q.condCopy, UniformParts: q.uniformParts,
+		MinPart: 5 << 20, MaxPart: q.maxPart, MaxParts: 10_000}
 	return s, nil
 }
 

@@ -13,7 +13,8 @@ import (
 )
 
 // fakeS3 starts a server that answers every request in the same way, and leads
-// AWS_ENDPOINT_URL_S3 to it: fakes3 KIND.
+// AWS_ENDPOINT_URL_S3 to it: fakes3 KIND. A "plain" one is taken for TLS, a
+// "strict" one for plain HTTP.
 func fakeS3(ts *testscript.TestScript, _ bool, args []string) {
 	kind := args[0]
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -22,20 +23,24 @@ func fakeS3(ts *testscript.TestScript, _ bool, args []string) {
 	}))
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	switch kind {
-	case "tls":
+	case "tls", "strict":
 		server.StartTLS()
 	default:
 		server.Start()
 	}
 	ts.Defer(server.Close)
 	endpoint := server.URL
-	if kind == "plain" {
+	switch kind {
+	case "plain":
 		endpoint = strings.Replace(endpoint, "http:", "https:", 1)
+	case "strict":
+		endpoint = strings.Replace(endpoint, "https:", "http:", 1)
 	}
 	ts.Setenv("AWS_ENDPOINT_URL_S3", endpoint)
 }
 
 var answers = map[string]func(http.ResponseWriter){
+	"strict": func(w http.ResponseWriter) { refuse(w, http.StatusNotFound, "NoSuchKey") },
 	"tls":    func(w http.ResponseWriter) { refuse(w, http.StatusNotFound, "NoSuchKey") },
 	"plain":  func(w http.ResponseWriter) { refuse(w, http.StatusNotFound, "NoSuchKey") },
 	"secret": func(w http.ResponseWriter) { refuse(w, http.StatusForbidden, "SignatureDoesNotMatch") },

@@ -78,6 +78,8 @@ func tlsHint(err error, endpoint string) string {
 	var hostname x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	switch {
+	case errors.Is(err, s3.ErrPlainHTTP):
+		return "write https:// in " + endpoint
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return "the server speaks plain HTTP: write http:// in " + endpoint
 	case errors.As(err, &hostname):

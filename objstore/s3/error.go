@@ -43,6 +43,9 @@ func named(err error) error {
 	if region := bucketRegion(err); region != "" && (st == http.StatusMovedPermanently || st == http.StatusBadRequest) {
 		return &RegionError{Region: region}
 	}
+	if wantsTLS(err, code) {
+		return fmt.Errorf("%w: %w", objstore.ErrTLS, ErrPlainHTTP)
+	}
 	if off := skew(err, code); off != 0 {
 		return &ClockError{Ahead: off}
 	}
@@ -112,6 +115,20 @@ func transport(err error) error {
 		err = u.Err
 	}
 	return objstore.Network(err)
+}
+
+// ErrPlainHTTP says that a server which wants TLS was spoken to without.
+var ErrPlainHTTP = errors.New("the server refuses plain HTTP")
+
+// wantsTLS reports whether an answer is one to plain HTTP on a port for TLS: a
+// 400 without a word of S3's. For a HEAD the SDK makes the code of the status.
+func wantsTLS(err error, code string) bool {
+	var resp *smithyhttp.ResponseError
+	if code != "" && code != "BadRequest" || !errors.As(err, &resp) || resp.HTTPStatusCode() != http.StatusBadRequest || resp.Response == nil {
+		return false
+	}
+	r := resp.Response.Response
+	return r != nil && r.Request != nil && r.Request.URL.Scheme == "http" && r.Header.Get("X-Amz-Request-Id") == ""
 }
 
 // A RegionError says that requests went to another region than the bucket's.

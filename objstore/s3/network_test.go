@@ -1,6 +1,7 @@
 package s3_test
 
 import (
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,6 +78,48 @@ func TestNetworkErrors(t *testing.T) {
 				t.Errorf("error is %q", line)
 			}
 		})
+	}
+}
+
+// AWS_CA_BUNDLE makes a private server trusted, by the names that it has; R2's
+// client reads it too.
+func TestPrivateAuthority(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("ETag", `"e"`) }))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	must(t, os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o644))
+	t.Setenv("AWS_CA_BUNDLE", bundle)
+	for _, scheme := range []string{"s3", "r2"} {
+		c := s3.Config{Scheme: scheme, Bucket: "b", Endpoint: server.URL, Credentials: credentials.NewStaticCredentialsProvider("a", "s", "")}
+		s, err := s3.New(t.Context(), c)
+		must(t, err)
+		put(t, s, "k", "v")
+		c.Endpoint = strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
+		s, err = s3.New(t.Context(), c)
+		must(t, err)
+		if _, err = s.Head(t.Context(), "k"); !errors.Is(err, objstore.ErrTLS) || !strings.Contains(err.Error(), "localhost") {
+			t.Errorf("%s: a name that the certificate has not: %v", scheme, err)
+		}
+	}
+}
+
+// A server of TLS answers to plain HTTP, but not in S3's words.
+func TestPlainToTLS(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	s, err := s3.New(t.Context(), s3.Config{Bucket: "b", Endpoint: strings.Replace(server.URL, "https:", "http:", 1),
+		Credentials: credentials.NewStaticCredentialsProvider("a", "s", "")})
+	must(t, err)
+	_, head := s.Head(t.Context(), "k")
+	_, put := s.Put(t.Context(), "k", strings.NewReader("v"), 1, objstore.PutOptions{})
+	for op, err := range map[string]error{"head": head, "put": put} {
+		if !errors.Is(err, objstore.ErrTLS) || err.Error() != op+" s3://b/k: no secure connection: the server refuses plain HTTP" {
+			t.Errorf("%s: %v", op, err)
+		}
 	}
 }
 

@@ -30,15 +30,22 @@ type Policy struct {
 // begins with a wrong address should hear of it at once.
 //
 // A write that is made again may meet its own first attempt, whose answer was
-// lost, and fail by its condition. So when a Put, Copy or Assemble is told
-// ErrPrecondition after an attempt of unknown outcome, Retry looks at the
-// object: if it carries all metadata of this write, among it "write-id" or
-// "blake3", and has its size, then the state that was asked for is there and
-// the write has succeeded. Without such metadata the answer stays
-// ErrPrecondition, and the caller has to look.
+// lost, and fail by its condition or because its source is gone since. So when
+// a Put, Copy or Assemble is told ErrPrecondition or that an object is missing
+// after an attempt of unknown outcome, Retry looks at the object: if it
+// carries all metadata of this write, among it "write-id" or "blake3", and has
+// its size, then the state that was asked for is there and the write has
+// succeeded. Without such metadata the answer stays, and the caller has to
+// look. An Assemble, which is expensive, is not made again without that look.
+//
+// A write without a condition that is made again may undo what somebody else
+// wrote in between, as if it had come a moment later.
 //
 // A Get whose body breaks goes on where it broke, pinned to the revision it
 // began with. A List goes on after its last key.
+//
+// After ErrThrottled the waits are four times as long and never short, and a
+// Throttled's After is waited for, up to Policy.Max.
 func Retry(s Store, p Policy) Store {
 	if p.Attempts == 0 {
 		p.Attempts = 8
@@ -94,7 +101,7 @@ func (t *trial) again(ctx context.Context, err error) bool {
 	if err == nil || t.refused != nil || Lasting(err) || ctx.Err() != nil || t.attempt >= t.attempts(err) {
 		return false
 	}
-	wait := t.policy.wait(t.attempt)
+	wait := t.policy.wait(t.attempt, err)
 	if t.policy.OnRetry != nil {
 		t.policy.OnRetry(t.op, t.key, t.attempt, wait, err)
 	}
@@ -121,12 +128,31 @@ func (t *trial) attempts(err error) int {
 
 // wait returns how long to wait after the attempt-th failure: anything up to
 // the limit, so that many agents that failed together do not come back together.
-func (p Policy) wait(attempt int) time.Duration {
-	limit := p.Max
-	if shift := attempt - 1; shift < 30 && p.First<<shift < limit {
-		limit = p.First << shift
+func (p Policy) wait(attempt int, err error) time.Duration {
+	if errors.Is(err, ErrThrottled) {
+		return p.calm(attempt, err)
 	}
-	return time.Duration(rand.Int64N(int64(limit) + 1))
+	return rand.N(p.limit(attempt) + 1)
+}
+
+// calm returns how long to wait when the store asks for fewer requests: a
+// short wait, which chance may give, would be one more of too many.
+func (p Policy) calm(attempt int, err error) time.Duration {
+	limit := p.limit(attempt + 2)
+	wait := limit/2 + rand.N(limit/2+1)
+	var t *Throttled
+	if errors.As(err, &t) {
+		wait = min(max(wait, t.After), p.Max)
+	}
+	return wait
+}
+
+// limit returns the longest wait after the attempt-th failure.
+func (p Policy) limit(attempt int) time.Duration {
+	if shift := attempt - 1; shift < 30 && p.First<<shift < p.Max {
+		return p.First << shift
+	}
+	return p.Max
 }
 
 // do makes an operation until it succeeds or there is no point.
@@ -166,6 +192,11 @@ func (r *retried) Assemble(ctx context.Context, key string, base Rev, parts []Pa
 		return t.refused
 	}
 	return r.write(ctx, t, size, opts, func() (Info, error) {
+		if t.attempt > 0 {
+			if mine, ok := r.mine(ctx, key, size, opts); ok {
+				return mine, nil
+			}
+		}
 		return r.Store.Assemble(ctx, key, base, parts, checked, opts)
 	})
 }
@@ -183,7 +214,7 @@ func (r *retried) write(ctx context.Context, t *trial, size int64, opts PutOptio
 		info, err = f()
 		return err
 	})
-	if t.attempt > 1 && errors.Is(err, ErrPrecondition) {
+	if t.attempt > 1 && t.refused == nil && (errors.Is(err, ErrPrecondition) || errors.Is(err, fs.ErrNotExist)) {
 		if mine, ok := r.mine(ctx, t.key, size, opts); ok {
 			return mine, nil
 		}
@@ -304,8 +335,11 @@ func (b *resumed) Read(p []byte) (int, error) {
 	if n > 0 {
 		b.trial.attempt = 0
 	}
-	if err == nil || err == io.EOF && b.left <= 0 {
-		return n, err
+	switch {
+	case err == nil:
+		return n, nil
+	case b.left <= 0:
+		return n, io.EOF // what breaks behind the last byte is nobody's loss
 	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF

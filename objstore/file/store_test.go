@@ -31,3 +31,8 @@ func TestStore(t *testing.T) {
 func TestStoreWithoutXattr(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) objstore.Store { return open(t, file.Config{NoXattr: true}) })
 }
+
+func TestModel(t *testing.T) {
+	s := open(t, file.Config{})
+	storetest.RunModel(t, s, s, storetest.Seed(t), 10_000)
+}

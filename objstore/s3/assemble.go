@@ -5,6 +5,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -45,17 +48,26 @@ func (s *Store) assemble(ctx context.Context, key string, base objstore.Rev, par
 		}
 		return s.put(ctx, key, bytes.NewReader(nil), 0, opts)
 	}
-	out, err := s.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: s.bucket, Key: s.key(key), Metadata: opts.Meta})
+	return s.upload(ctx, upload{name: key, from: key, base: base}, s.coalesce(parts), check, opts)
+}
+
+// upload makes the object u.name of parts, as u says but for its id.
+func (s *Store) upload(ctx context.Context, u upload, parts []objstore.Part, check func() error, opts objstore.PutOptions) (objstore.Info, error) {
+	out, err := s.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: s.bucket, Key: s.key(u.name), Metadata: opts.Meta})
+	if err == nil && out.UploadId == nil {
+		err = errOdd
+	}
 	if err != nil {
 		return objstore.Info{}, err
 	}
-	u := upload{s, key, out.UploadId, base}
-	etag, err := u.finish(ctx, s.coalesce(parts), check, opts.Cond)
+	u.Store, u.id = s, out.UploadId
+	etag, err := u.finish(ctx, parts, check, opts.Cond)
 	if err != nil {
 		u.abort(ctx)
 		return objstore.Info{}, err
 	}
-	return objstore.Info{Key: key, Size: size, Rev: rev(etag), ModTime: time.Now(), Meta: opts.Meta}, nil
+	size, _ := objstore.PartsSize(parts)
+	return objstore.Info{Key: u.name, Size: size, Rev: rev(etag), ModTime: time.Now(), Meta: opts.Meta}, nil
 }
 
 // coalesce joins neighbouring copies as far as one part may reach, and leaves
@@ -99,7 +111,8 @@ type upload struct {
 	*Store
 	name string
 	id   *string
-	base objstore.Rev
+	from string       // key of the object that ranges are copied from
+	base objstore.Rev // its revision
 }
 
 // finish sends all parts, asks check, and makes the object visible.
@@ -124,6 +137,9 @@ func (u upload) finish(ctx context.Context, parts []objstore.Part, check func() 
 	if err != nil {
 		return nil, unmatched(err, cond)
 	}
+	if rev(out.ETag) == "" {
+		return nil, errOdd
+	}
 	return out.ETag, nil
 }
 
@@ -143,13 +159,8 @@ func (u upload) part(ctx context.Context, number int32, p objstore.Part) (types.
 }
 
 func (u upload) send(ctx context.Context, number int32, body io.ReadSeeker, size int64) (*string, error) {
-	src := &source{ReadSeeker: body}
-	out, err := u.client.UploadPart(ctx, &s3.UploadPartInput{Bucket: u.bucket, Key: u.key(u.name), UploadId: u.id,
-		PartNumber: aws.Int32(number), Body: src, ContentLength: aws.Int64(size)}, unsigned)
-	if err != nil {
-		return nil, src.blame(err, size)
-	}
-	return out.ETag, nil
+	query := url.Values{"partNumber": {strconv.Itoa(int(number))}, "uploadId": {*u.id}}
+	return u.Store.send(ctx, *u.key(u.name), query.Encode(), body, size, make(http.Header, 8))
 }
 
 func (u upload) copyPart(ctx context.Context, number int32, p objstore.Part) (*string, error) {
@@ -158,16 +169,19 @@ func (u upload) copyPart(ctx context.Context, number int32, p objstore.Part) (*s
 		pinned.If = u.base
 	}
 	out, err := u.client.UploadPartCopy(ctx, &s3.UploadPartCopyInput{Bucket: u.bucket, Key: u.key(u.name), UploadId: u.id,
-		PartNumber: aws.Int32(number), CopySource: u.source(u.name), CopySourceIfMatch: match(pinned), CopySourceRange: byteRange(p.Base, p.Size)})
+		PartNumber: aws.Int32(number), CopySource: u.source(u.from), CopySourceIfMatch: match(pinned), CopySourceRange: aws.String(byteRange(p.Base, p.Size))})
 	if err != nil {
 		return nil, unmatched(err, pinned)
+	}
+	if out.CopyPartResult == nil || rev(out.CopyPartResult.ETag) == "" {
+		return nil, errOdd
 	}
 	return out.CopyPartResult.ETag, nil
 }
 
 // carry copies a small range through this machine.
 func (u upload) carry(ctx context.Context, number int32, p objstore.Part) (*string, error) {
-	body, _, err := u.get(ctx, u.name, p.Base, p.Size, objstore.Cond{If: u.base})
+	body, _, err := u.get(ctx, u.from, p.Base, p.Size, objstore.Cond{If: u.base})
 	if err != nil {
 		return nil, err
 	}

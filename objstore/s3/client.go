@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,8 @@ type Config struct {
 	Anonymous   bool                    // sign nothing: public buckets
 	Credentials aws.CredentialsProvider // instead of what would be found
 	Concurrency int                     // connections that are kept open; 0 means 64
+	Stall       time.Duration           // longest time without a byte of a body; 0 means 30 s
+	Answer      time.Duration           // longest time from a request's end to its answer's beginning; 0 means 2 min
 	PathStyle   *bool                   // whether the bucket stands in the path; nil is what the server is known for
 
 	// Of R2: the account's id, and "eu" or "fedramp" for buckets that are
@@ -44,8 +47,9 @@ type Config struct {
 const (
 	defaultRegion      = "us-east-1"
 	defaultConcurrency = 64
+	defaultStall       = 30 * time.Second
 	// A server that copies 1 GiB before it answers needs a while.
-	headerTimeout = 2 * time.Minute
+	defaultAnswer = 2 * time.Minute
 	// Off EC2 the search for credentials ends by waiting for a server that is
 	// not there.
 	credentialsTimeout = 5 * time.Second
@@ -135,7 +139,6 @@ func (c Config) httpClient() *awshttp.BuildableClient {
 		// open a connection and close it again.
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = 2*n, n
 		t.IdleConnTimeout = 90 * time.Second
-		t.ResponseHeaderTimeout = headerTimeout
 		t.WriteBufferSize, t.ReadBufferSize = 64<<10, 64<<10
 		t.DisableCompression = true
 		// HTTP/2 would put all requests on one connection.
@@ -161,6 +164,7 @@ func (c Config) options(o *s3.Options) {
 	if c.client != nil {
 		o.HTTPClient = c.client
 	}
+	o.HTTPClient = patient{o.HTTPClient, cmp.Or(c.Stall, defaultStall), cmp.Or(c.Answer, defaultAnswer)}
 	o.DisableLogOutputChecksumValidationSkipped = true
 	o.APIOptions = append(o.APIOptions, c.Options.extra().middleware)
 }

@@ -50,9 +50,9 @@ func named(err error) error {
 		return &ClockError{Ahead: off}
 	}
 	if kind := kindOf(code, st); kind != nil {
-		return detailed(kind, code, message)
+		return calmed(detailed(kind, code, message), err)
 	}
-	return fmt.Errorf("server says %d %s: %s", st, code, message)
+	return calmed(fmt.Errorf("server says %d %s: %s", st, code, message), err)
 }
 
 // kindOf returns the name of an answer, nil for one that may pass. A HEAD's
@@ -63,7 +63,9 @@ func kindOf(code string, status int) error {
 		return objstore.ErrNoBucket
 	case "BucketAlreadyOwnedByYou":
 		return fs.ErrExist
-	case "BucketAlreadyExists", "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "XAdminUserNotFound": // not all of them 403 everywhere
+	case "PreconditionFailed": // under 200, as the end of a copy or an upload
+		return objstore.ErrPrecondition
+	case "BucketAlreadyExists", "AccessDenied", "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "XAdminUserNotFound": // not all of them 403 everywhere
 		return fs.ErrPermission
 	case "BucketNotEmpty":
 		return objstore.ErrNotEmpty
@@ -110,6 +112,9 @@ func detailed(kind error, code, message string) error {
 
 // transport takes the SDK's words and the URL off an error of the network.
 func transport(err error) error {
+	if errors.Is(err, errStalled) {
+		return errStalled
+	}
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err
@@ -217,3 +222,7 @@ func hasCode(err error, codes ...string) bool {
 	}
 	return false
 }
+
+// errOdd is an answer of success without what it must hold: it came from
+// something on the way, and another may come from the server.
+var errOdd = errors.New("answer of success without content")

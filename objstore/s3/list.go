@@ -27,6 +27,9 @@ func (s *Store) List(ctx context.Context, prefix, after string) iter.Seq2[objsto
 		}
 		for {
 			out, err := s.client.ListObjectsV2(ctx, in)
+			if err == nil && out.IsTruncated == nil {
+				err = errOdd // nothing must not pass for an empty bucket
+			}
 			if err != nil {
 				yield(objstore.Info{}, s.fail(ctx, objstore.OpList, prefix, err))
 				return

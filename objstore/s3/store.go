@@ -3,6 +3,7 @@ package s3
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 
@@ -16,12 +17,12 @@ import (
 // A Store is a bucket, or the part of one below a prefix.
 type Store struct {
 	client *s3.Client
+	wire   *wire // for what moves objects; client does the rest
 	where  objstore.Location
 	bucket *string
 	prefix string // "" or ending in a slash
 	caps   objstore.Caps
 	quirks quirks
-	extra  extra // headers that requests carry whatever they ask
 	copies int64 // bytes; the longest range that one part copies
 }
 
@@ -37,9 +38,13 @@ func New(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	extra := c.Options.extra()
+	wire, err := newWire(ctx, client, c.Bucket, extra)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.where().URL(), err)
+	}
 	q := quirksOf(c.scheme(), aws.ToString(client.Options().BaseEndpoint))
-	s := &Store{client: client, where: c.where(), bucket: aws.String(c.Bucket), copies: 1 << 30,
-		quirks: q, extra: c.Options.extra()}
+	s := &Store{client: client, wire: wire, where: c.where(), bucket: aws.String(c.Bucket), copies: 1 << 30, quirks: q}
 	if c.Prefix != "" {
 		s.prefix = strings.Trim(c.Prefix, "/") + "/"
 	}

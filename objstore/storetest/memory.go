@@ -75,7 +75,10 @@ func (m *Memory) Bytes(key string) ([]byte, bool) {
 
 // do runs one operation between the hooks, under the lock.
 func (m *Memory) do(ctx context.Context, op objstore.Op, key string, f func() error) error {
-	err := m.step(ctx, op, key, f)
+	return m.named(op, key, m.step(ctx, op, key, f))
+}
+
+func (m *Memory) named(op objstore.Op, key string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -201,18 +204,17 @@ func (m *Memory) store(key string, b []byte, opts objstore.PutOptions) (objstore
 }
 
 // Assemble implements objstore.Store.
-func (m *Memory) Assemble(ctx context.Context, key string, base objstore.Rev, parts []objstore.Part, check func() error, opts objstore.PutOptions) (info objstore.Info, err error) {
-	var body []byte
-	if body, err = m.gather(key, base, parts); err == nil && check != nil {
-		err = check()
+func (m *Memory) Assemble(ctx context.Context, key string, base objstore.Rev, parts []objstore.Part, check func() error, opts objstore.PutOptions) (info objstore.Info, _ error) {
+	body, err := m.gather(key, base, parts)
+	if err == nil && check != nil {
+		if err := check(); err != nil { // Before must not be heard in its place
+			return info, m.named(objstore.OpAssemble, key, err)
+		}
 	}
-	if err != nil {
-		// Through do, so that the error is named and the hook Before is asked
-		// once for every call, as by the others.
-		return info, m.do(ctx, objstore.OpAssemble, key, func() error { return err })
-	}
-	err = m.do(ctx, objstore.OpAssemble, key, func() (err error) {
-		info, err = m.store(key, body, opts)
+	err = m.do(ctx, objstore.OpAssemble, key, func() error {
+		if err == nil {
+			info, err = m.store(key, body, opts)
+		}
 		return err
 	})
 	return info, err

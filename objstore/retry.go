@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,7 +25,9 @@ type Policy struct {
 // Retry returns s with every operation made again when it fails for a reason
 // that may pass. Reasons that stay are fs.ErrNotExist, fs.ErrExist,
 // fs.ErrPermission, fs.ErrInvalid, errors.ErrUnsupported, ErrPrecondition,
-// ErrNotEmpty, an error of Assemble's check, and the end of the context.
+// ErrNotEmpty, ErrTLS, an error of Assemble's check, and the end of the context.
+// ErrUnreachable gets three attempts until the server has answered once: who
+// begins with a wrong address should hear of it at once.
 //
 // A write that is made again may meet its own first attempt, whose answer was
 // lost, and fail by its condition or because its source is gone since. So when
@@ -53,17 +56,21 @@ func Retry(s Store, p Policy) Store {
 	if p.Max == 0 {
 		p.Max = 20 * time.Second
 	}
-	return &retried{s, p}
+	return &retried{Store: s, policy: p}
 }
 
 type retried struct {
 	Store
-	policy Policy
+	policy   Policy
+	answered atomic.Bool // the server, once
 }
+
+// blindAttempts are made for a server that has never answered.
+const blindAttempts = 3
 
 // lasting are the reasons that waiting does not remove.
 var lasting = []error{fs.ErrNotExist, fs.ErrExist, fs.ErrPermission, fs.ErrInvalid, errors.ErrUnsupported,
-	ErrPrecondition, ErrNotEmpty, context.Canceled}
+	ErrPrecondition, ErrNotEmpty, ErrTLS, context.Canceled}
 
 // Lasting reports whether err will be the same however often the operation is
 // tried.
@@ -78,20 +85,20 @@ func Lasting(err error) bool {
 
 // A trial is one operation and its attempts.
 type trial struct {
-	policy  Policy
+	*retried
 	op      Op
 	key     string
 	attempt int   // how many have failed
 	refused error // when set, what our own side said: not to be tried again
 }
 
-func (r *retried) trial(op Op, key string) *trial { return &trial{policy: r.policy, op: op, key: key} }
+func (r *retried) trial(op Op, key string) *trial { return &trial{retried: r, op: op, key: key} }
 
 // again waits, and reports whether the operation should be made once more
 // after err.
 func (t *trial) again(ctx context.Context, err error) bool {
 	t.attempt++
-	if err == nil || t.refused != nil || Lasting(err) || ctx.Err() != nil || t.attempt >= t.policy.Attempts {
+	if err == nil || t.refused != nil || Lasting(err) || ctx.Err() != nil || t.attempt >= t.attempts(err) {
 		return false
 	}
 	wait := t.policy.wait(t.attempt, err)
@@ -106,6 +113,17 @@ func (t *trial) again(ctx context.Context, err error) bool {
 	case <-timer.C:
 		return true
 	}
+}
+
+// attempts returns how often to try what failed with err.
+func (t *trial) attempts(err error) int {
+	if !errors.Is(err, ErrUnreachable) {
+		t.answered.Store(true)
+	}
+	if t.answered.Load() {
+		return t.policy.Attempts
+	}
+	return min(blindAttempts, t.policy.Attempts)
 }
 
 // wait returns how long to wait after the attempt-th failure: anything up to
@@ -141,6 +159,9 @@ func (p Policy) limit(attempt int) time.Duration {
 func (t *trial) do(ctx context.Context, f func() error) error {
 	for {
 		err := f()
+		if err == nil && !t.answered.Load() {
+			t.answered.Store(true)
+		}
 		if !t.again(ctx, err) {
 			return err
 		}

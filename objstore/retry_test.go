@@ -50,6 +50,28 @@ func TestRetryKeepsTheContract(t *testing.T) {
 	})
 }
 
+// A server that never answered gets little patience, one that did gets all.
+func TestRetryUnreachable(t *testing.T) {
+	m := storetest.NewMemory()
+	attempts := 0
+	away := func(op objstore.Op, _ string) error {
+		attempts++
+		return objstore.ErrUnreachable
+	}
+	s := objstore.Retry(m, objstore.Policy{Attempts: 6, First: time.Microsecond})
+	for _, want := range []int{3, 6} {
+		m.Before = away
+		attempts = 0
+		if _, err := putString(s, "x", objstore.PutOptions{}); !errors.Is(err, objstore.ErrUnreachable) || attempts != want {
+			t.Errorf("%v after %d attempts, want %d", err, attempts, want)
+		}
+		m.Before = nil
+		if _, err := putString(s, "x", objstore.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestRetryGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := storetest.NewMemory()

@@ -8,4 +8,8 @@
 // $SKYAGENT_CACHE (or the user's cache directory)/skyagent/servers. A server
 // that cannot be had fails the test; only -short skips it. It does not start
 // containers and it is not for production.
+//
+// R2 cannot be run elsewhere than at Cloudflare's. What stands for it is a
+// server in the test's process that keeps its rules, and fails the test of a
+// client that breaks one.
 package servers

@@ -28,7 +28,7 @@ type S3Server struct {
 func Versitygw(t testing.TB) *S3Server {
 	t.Helper()
 	path := binary(t, versitygw)
-	s := &S3Server{AccessKey: "skyagent-test", SecretKey: "skyagent-test-secret", Dir: t.TempDir()}
+	s := &S3Server{AccessKey: "skyagent-test", SecretKey: unusualSecret, Dir: t.TempDir()}
 	s.process = launch(t, func(addr string) *process {
 		return &process{
 			path: path, addr: addr, ready: answersHTTP,
@@ -81,12 +81,20 @@ func statusOf(url string) (int, error) {
 	return resp.StatusCode, resp.Body.Close()
 }
 
+// unusualSecret is a secret key that no output holds by chance, with the
+// characters that real ones have and that URLs encode.
+const unusualSecret = "sky/agent+Test=Secret/9QzX7"
+
 var buckets atomic.Int64
+
+func bucketName() string {
+	return fmt.Sprintf("test-%d-%d", time.Now().UnixNano(), buckets.Add(1))
+}
 
 // NewBucket makes a bucket that nobody uses and returns its name.
 func (s *S3Server) NewBucket(t testing.TB) string {
 	t.Helper()
-	name := fmt.Sprintf("test-%d-%d", time.Now().UnixNano(), buckets.Add(1))
+	name := bucketName()
 	if err := s.createBucket(t.Context(), name); err != nil {
 		t.Fatalf("create bucket %s: %v", name, err)
 	}
@@ -126,7 +134,11 @@ func (s *S3Server) Environ() []string {
 // Setenv gives the test itself that environment. It cannot be used in parallel
 // tests.
 func (s *S3Server) Setenv(t testing.TB) {
-	for _, kv := range s.Environ() {
+	setenv(t, s.Environ())
+}
+
+func setenv(t testing.TB, environ []string) {
+	for _, kv := range environ {
 		k, v, _ := strings.Cut(kv, "=")
 		t.Setenv(k, v)
 	}

@@ -7,7 +7,6 @@ package open
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/objstore/file"
 	"github.com/skyagent/skyagent/objstore/pace"
-	"github.com/skyagent/skyagent/objstore/s3"
 )
 
 // Options say how to reach a bucket where its URL does not: a parameter of the
@@ -24,17 +22,19 @@ type Options struct {
 	Endpoint  string      // ?endpoint=
 	Region    string      // ?region=
 	Profile   string      // ?profile=
-	Anonymous bool        // ?anonymous=true
+	Anonymous bool        // ?anonymous=true; r2:// has none
 	Limits    pace.Limits // of all requests
 }
 
 // Schemes are those that Bucket opens.
-var Schemes = []string{"file", "s3"}
+var Schemes = []string{"file", "s3", "r2"}
 
 // Bucket returns the Store for a URL:
 //
 //	file:///path[?xattr=off]
-//	s3://bucket[/prefix][?endpoint=URL&region=R&profile=P&anonymous=true]
+//	s3://bucket[/prefix][?endpoint=URL&region=R&profile=P&anonymous=true&path-style=true
+//	    &sse=aws:kms&sse-kms-key-id=K&storage-class=C&tags=K:V,K:V&requester-pays=true]
+//	r2://bucket[/prefix][?account=ID&jurisdiction=eu&endpoint=URL&profile=P&storage-class=C]
 func Bucket(ctx context.Context, url string, opts Options) (objstore.Store, error) {
 	at, err := objstore.ParseLocation(url)
 	if err != nil {
@@ -48,7 +48,7 @@ func Location(ctx context.Context, at objstore.Location, opts Options) (objstore
 	switch at.Scheme {
 	case "file":
 		return openFile(at)
-	case "s3":
+	case "s3", "r2":
 		return openS3(ctx, at, opts)
 	}
 	return nil, fmt.Errorf("bucket URL %q: %s:// is not supported yet; what is: %s://", at, at.Scheme, strings.Join(Schemes, "://, "))
@@ -63,22 +63,6 @@ func openFile(at objstore.Location) (objstore.Store, error) {
 		return nil, err
 	}
 	return file.New(file.Config{Path: at.Bucket, NoXattr: !xattr})
-}
-
-func openS3(ctx context.Context, at objstore.Location, opts Options) (objstore.Store, error) {
-	if err := known(at, "endpoint", "region", "profile", "anonymous"); err != nil {
-		return nil, err
-	}
-	anonymous, err := flag(at, "anonymous", opts.Anonymous)
-	if err != nil {
-		return nil, err
-	}
-	c := s3.Config{Bucket: at.Bucket, Prefix: at.Prefix, Anonymous: anonymous, Pace: pace.New(opts.Limits),
-		Endpoint: text(at, "endpoint", opts.Endpoint), Region: text(at, "region", opts.Region), Profile: text(at, "profile", opts.Profile)}
-	if u, err := url.Parse(c.Endpoint); c.Endpoint != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-		return nil, fmt.Errorf("bucket URL %q: endpoint %q is no http:// or https:// URL", at, c.Endpoint)
-	}
-	return s3.New(ctx, c)
 }
 
 // known refuses parameters that would be ignored: a slip of the pen must not

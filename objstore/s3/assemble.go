@@ -41,6 +41,9 @@ func (s *Store) assemble(ctx context.Context, key string, base objstore.Rev, par
 	if err := s.caps.CheckParts(parts, -1); err != nil {
 		return objstore.Info{}, err
 	}
+	if err := s.pin(ctx, key, base, parts, &opts.Cond); err != nil {
+		return objstore.Info{}, err
+	}
 	size, _ := objstore.PartsSize(parts)
 	if size == 0 { // a multipart upload has a part
 		if err := check(); err != nil {
@@ -86,6 +89,24 @@ func (s *Store) coalesce(parts []objstore.Part) []objstore.Part {
 		out = append(out, p)
 	}
 	return out
+}
+
+// pin is for servers that copy a range of whatever is there: it checks that
+// this is the base, and asks for the same when the object is made. Who replaces
+// the base in between makes the upload fail. Only a base that was replaced and
+// put back byte for byte, while its ranges were copied, would not be noticed.
+func (s *Store) pin(ctx context.Context, key string, base objstore.Rev, parts []objstore.Part, cond *objstore.Cond) error {
+	if s.quirks.pinnedParts || !objstore.NeedsBase(parts) {
+		return nil
+	}
+	if cond.Absent || cond.If != "" && cond.If != base {
+		return objstore.ErrPrecondition // the object cannot be there and not, or at two revisions
+	}
+	if _, err := s.head(ctx, key, objstore.Cond{If: base}); err != nil {
+		return err
+	}
+	cond.If = base
+	return nil
 }
 
 // An upload is one multipart upload.
@@ -142,11 +163,14 @@ func (u upload) part(ctx context.Context, number int32, p objstore.Part) (types.
 
 func (u upload) send(ctx context.Context, number int32, body io.ReadSeeker, size int64) (*string, error) {
 	query := url.Values{"partNumber": {strconv.Itoa(int(number))}, "uploadId": {*u.id}}
-	return u.Store.send(ctx, *u.key(u.name), query.Encode(), body, size, make(http.Header, 8))
+	return u.Store.send(ctx, request{key: *u.key(u.name), query: query.Encode(), header: make(http.Header, 8)}, body, size)
 }
 
 func (u upload) copyPart(ctx context.Context, number int32, p objstore.Part) (*string, error) {
-	pinned := objstore.Cond{If: u.base}
+	var pinned objstore.Cond
+	if u.quirks.pinnedParts {
+		pinned.If = u.base
+	}
 	out, err := u.client.UploadPartCopy(ctx, &s3.UploadPartCopyInput{Bucket: u.bucket, Key: u.key(u.name), UploadId: u.id,
 		PartNumber: aws.Int32(number), CopySource: u.source(u.from), CopySourceIfMatch: match(pinned), CopySourceRange: aws.String(byteRange(p.Base, p.Size))})
 	if err != nil {

@@ -109,21 +109,22 @@ func (s *Store) put(ctx context.Context, key string, body io.ReadSeeker, size in
 	if err := sum(h, body, size); err != nil {
 		return objstore.Info{}, err
 	}
-	etag, err := s.send(ctx, s.prefix+key, "", body, size, h)
+	etag, err := s.send(ctx, request{key: s.prefix + key, header: h}, body, size)
 	if err != nil {
 		return objstore.Info{}, unmatched(err, opts.Cond)
 	}
 	return objstore.Info{Key: key, Size: size, Rev: rev(etag), ModTime: time.Now(), Meta: opts.Meta}, nil
 }
 
-// send puts an object, or a part of one as query says, and returns its ETag.
-func (s *Store) send(ctx context.Context, key, query string, body io.ReadSeeker, size int64, h http.Header) (*string, error) {
+// send puts an object, or a part of one as r says, and returns its ETag.
+func (s *Store) send(ctx context.Context, r request, body io.ReadSeeker, size int64) (*string, error) {
 	if _, err := body.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
-	h["Content-Type"] = []string{"application/octet-stream"}
 	src := &source{ReadSeeker: body}
-	resp, err := s.wire.do(ctx, request{method: http.MethodPut, key: key, query: query, header: h, body: src, size: size})
+	r.method, r.body, r.size = http.MethodPut, src, size
+	r.header["Content-Type"] = []string{"application/octet-stream"}
+	resp, err := s.wire.do(ctx, r)
 	src.release()
 	if err != nil {
 		return nil, src.blame(err, size)

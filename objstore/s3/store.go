@@ -22,6 +22,7 @@ type Store struct {
 	bucket *string
 	prefix string // "" or ending in a slash
 	caps   objstore.Caps
+	quirks quirks
 	copies int64 // bytes; the longest range that one part copies
 }
 
@@ -37,17 +38,18 @@ func New(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	wire, err := newWire(ctx, client, c.Bucket)
+	extra := c.Options.extra()
+	wire, err := newWire(ctx, client, c.Bucket, extra)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.where().URL(), err)
 	}
-	s := &Store{client: client, wire: wire, where: c.where(), bucket: aws.String(c.Bucket), copies: 1 << 30}
+	q := quirksOf(c.scheme(), aws.ToString(client.Options().BaseEndpoint))
+	s := &Store{client: client, wire: wire, where: c.where(), bucket: aws.String(c.Bucket), copies: 1 << 30, quirks: q}
 	if c.Prefix != "" {
 		s.prefix = strings.Trim(c.Prefix, "/") + "/"
 	}
-	endpoint := client.Options().BaseEndpoint
-	s.caps = objstore.Caps{RangeCopy: true, CondCopy: endpoint == nil || isAmazon(*endpoint),
-		MinPart: 5 << 20, MaxPart: 5 << 30, MaxParts: 10_000}
+	s.caps = objstore.Caps{RangeCopy: true, CondCopy: q.condCopy, UniformParts: q.uniformParts,
+		MinPart: 5 << 20, MaxPart: q.maxPart, MaxParts: 10_000}
 	return s, nil
 }
 

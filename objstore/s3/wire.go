@@ -33,11 +33,12 @@ type wire struct {
 	signer *v4.Signer
 	region string   // to sign for
 	base   *url.URL // of the bucket, without a slash behind it
+	extra  extra
 }
 
 // newWire asks the SDK where the bucket is and how to sign for it, and sends
 // nothing.
-func newWire(ctx context.Context, client *s3.Client, bucket string) (*wire, error) {
+func newWire(ctx context.Context, client *s3.Client, bucket string, extra extra) (*wire, error) {
 	const key = "k"
 	req, err := capture(ctx, client, bucket, key)
 	if err != nil {
@@ -46,7 +47,7 @@ func newWire(ctx context.Context, client *s3.Client, bucket string) (*wire, erro
 	o := client.Options()
 	base := *req.URL
 	base.Path, base.RawPath, base.RawQuery = strings.TrimSuffix(base.Path, "/"+key), "", ""
-	w := &wire{client: o.HTTPClient, base: &base,
+	w := &wire{client: o.HTTPClient, base: &base, extra: extra,
 		signer: v4.NewSigner(func(so *v4.SignerOptions) { so.DisableURIPathEscaping = true })}
 	if auth := req.Header.Get("Authorization"); auth != "" {
 		w.creds = o.Credentials
@@ -96,6 +97,14 @@ type request struct {
 	size   int64         // of the body
 }
 
+// operation returns the protocol's name of a request that takes options.
+func (r request) operation() string {
+	if r.method == http.MethodPut && r.query == "" {
+		return "PutObject"
+	}
+	return ""
+}
+
 // do sends r once. An answer that is no success is an error, as of the SDK.
 func (w *wire) do(ctx context.Context, r request) (*http.Response, error) {
 	req, err := w.sign(ctx, r)
@@ -121,6 +130,9 @@ func (w *wire) sign(ctx context.Context, r request) (*http.Request, error) {
 	req := (&http.Request{Method: r.method, URL: &u, Host: u.Host, Header: r.header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
 	setBody(req, r)
+	for _, h := range w.extra.of(r.operation()) {
+		req.Header[h.name] = []string{h.value}
+	}
 	req.Header["X-Amz-Content-Sha256"] = []string{unsigned}
 	// The transport's own name tells an operator of the bucket nothing.
 	req.Header["User-Agent"] = []string{"skyagent"}

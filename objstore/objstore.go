@@ -110,8 +110,9 @@ type Store interface {
 	// Assemble writes an object from parts, in order. Parts without a Body are
 	// copied inside the store from the object at key, which must be at revision
 	// base. check is called after all parts were read and before the object
-	// becomes visible; its error abandons the write and is returned. A nil
-	// check holds. Parts must pass Caps.CheckParts.
+	// becomes visible, and maybe before, never twice at a time; its error
+	// abandons the write and is returned. A nil check holds. Parts must pass
+	// Caps.CheckParts.
 	Assemble(ctx context.Context, key string, base Rev, parts []Part, check func() error, opts PutOptions) (Info, error)
 
 	// Copy makes dst from src inside the store, with opts.Meta and not the

@@ -32,6 +32,7 @@ type Config struct {
 	Anonymous   bool                    // sign nothing: public buckets
 	Credentials aws.CredentialsProvider // instead of what would be found
 	Pace        *pace.Pacer             // of all requests; nil is one of the Store's own, without limits
+	Uploads     string                  // directory that remembers multipart uploads, to go on with them; "" aborts them
 	Stall       time.Duration           // longest time without a byte of a body; 0 means 30 s
 	Answer      time.Duration           // longest time from a request's end to its answer's beginning; 0 means 2 min
 	PathStyle   *bool                   // whether the bucket stands in the path; nil is what the server is known for

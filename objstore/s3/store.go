@@ -16,14 +16,15 @@ import (
 
 // A Store is a bucket, or the part of one below a prefix.
 type Store struct {
-	client *s3.Client
-	wire   *wire // for what moves objects; client does the rest
-	where  objstore.Location
-	bucket *string
-	prefix string // "" or ending in a slash
-	caps   objstore.Caps
-	quirks quirks
-	copies int64 // bytes; the longest range that one part copies
+	client  *s3.Client
+	wire    *wire // for what moves objects; client does the rest
+	where   objstore.Location
+	bucket  *string
+	prefix  string // "" or ending in a slash
+	uploads *uploads
+	caps    objstore.Caps
+	quirks  quirks
+	copies  int64 // bytes; the longest range that one part copies
 }
 
 var _ objstore.Store = (*Store)(nil)
@@ -44,7 +45,7 @@ func New(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("%s: %w", c.where().URL(), err)
 	}
 	q := quirksOf(c.scheme(), aws.ToString(client.Options().BaseEndpoint))
-	s := &Store{client: client, wire: wire, where: c.where(), bucket: aws.String(c.Bucket), copies: 1 << 30, quirks: q}
+	s := &Store{uploads: &uploads{dir: c.Uploads, active: make(map[string]bool)}, client: client, wire: wire, where: c.where(), bucket: aws.String(c.Bucket), copies: 1 << 30, quirks: q}
 	if c.Prefix != "" {
 		s.prefix = strings.Trim(c.Prefix, "/") + "/"
 	}

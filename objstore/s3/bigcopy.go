@@ -8,10 +8,14 @@ import (
 
 // copyLarge copies the object at src, which one request cannot copy, as a
 // multipart upload of its ranges. The copy appears at once, and only if src
-// stayed what have describes. Unlike a CopyObject it keeps opts.Cond on every
-// server.
+// stayed what have describes: it is looked at once more before, for servers that
+// do not pin a range. Unlike a CopyObject it keeps opts.Cond on every server
+// whose uploads do.
 func (s *Store) copyLarge(ctx context.Context, dst, src string, have objstore.Info, opts objstore.PutOptions) (objstore.Info, error) {
-	check := func() error { return nil }
+	check := func() error {
+		_, err := s.head(ctx, src, objstore.Cond{If: have.Rev})
+		return err
+	}
 	return s.upload(ctx, upload{name: dst, from: src, base: have.Rev}, s.ranges(have.Size), check, opts)
 }
 

@@ -50,5 +50,9 @@ func TestHuge(t *testing.T) {
 
 func TestModel(t *testing.T) {
 	s := open(t, file.Config{})
-	storetest.RunModel(t, s, s, storetest.Seed(t), 10_000)
+	ops := 10_000
+	if testing.Short() {
+		ops = 1_000
+	}
+	storetest.RunModel(t, s, s, storetest.Seed(t), ops)
 }

@@ -27,7 +27,8 @@ type bigCopy struct {
 	cond    string
 	parts   string // the body of the Complete
 	aborted bool
-	refuse  int // the status of every copy of a range, if any
+	refuse  int  // the status of every copy of a range, if any
+	changed bool // the source does not stay what it was
 }
 
 type span struct{ from, to int64 } // to is the last byte
@@ -37,6 +38,8 @@ func (c *bigCopy) serve(w http.ResponseWriter, r *http.Request) {
 	defer c.mu.Unlock()
 	body, _ := io.ReadAll(r.Body)
 	switch {
+	case r.Method == http.MethodHead && c.changed && len(c.stretch) > 0:
+		w.WriteHeader(http.StatusPreconditionFailed)
 	case r.Method == http.MethodHead:
 		w.Header().Set("ETag", `"e"`)
 		w.Header().Set("Content-Length", strconv.Itoa(huge))
@@ -110,6 +113,15 @@ func TestCopyLargeFails(t *testing.T) {
 		if !c.aborted || c.parts != "" {
 			t.Errorf("%d: aborted %v, completed by %q", status, c.aborted, c.parts)
 		}
+	}
+}
+
+// A server that copies ranges of whatever is there makes no mixture.
+func TestCopyLargeOfWhatChanges(t *testing.T) {
+	c := &bigCopy{changed: true}
+	_, err := c.copy(t, answering(t, c.serve))
+	if !errors.Is(err, objstore.ErrPrecondition) || !c.aborted || c.parts != "" {
+		t.Errorf("got %v, aborted %v, completed by %q", err, c.aborted, c.parts)
 	}
 }
 

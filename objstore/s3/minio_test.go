@@ -19,4 +19,4 @@ func TestMinIO(t *testing.T) {
 	})
 }
 
-func TestMinIOModel(t *testing.T) { model(t, servers.MinIO(t), 2_000) }
+func TestMinIOModel(t *testing.T) { model(t, newFaulty(t, servers.MinIO(t), 0), 2_000) }

@@ -10,12 +10,11 @@ import (
 	"github.com/skyagent/skyagent/objstore/storetest"
 )
 
-func TestModel(t *testing.T) { model(t, servers.Versitygw(t), 10_000) }
+func TestModel(t *testing.T) { model(t, newFaulty(t, servers.Versitygw(t), 0), 10_000) }
 
-// model does ops operations on server through a proxy that spoils every twelfth
+// model does ops operations on a bucket through a proxy that spoils every twelfth
 // request.
-func model(t *testing.T, server *servers.S3Server, ops int) {
-	f := newFaulty(t, server, 0)
+func model(t *testing.T, f faulty, ops int) {
 	seed := storetest.Seed(t)
 	f.proxy.Decide(servers.Random(seed, 12, servers.Passing...))
 	var retries atomic.Int64

@@ -47,10 +47,10 @@ type agent struct {
 
 // startAgent opens the store and begins to connect to the bus. It fails for
 // what would not heal by itself; a bus that is away is none of that.
-func (p *program) startAgent(ctx context.Context, t target) (*agent, error) {
+func (p *program) startAgent(ctx context.Context, t target, uploads string) (*agent, error) {
 	a := &agent{p: p, target: t, log: p.logger(), set: metrics.New(buildVersion()), endBus: func() {}}
 	var err error
-	if a.store, err = p.openStore(ctx, t, a.set); err != nil {
+	if a.store, err = p.openStore(ctx, t, uploads, a.set); err != nil {
 		return nil, err
 	}
 	if a.key, err = bus.LoadOrCreateKey(p.places.state); err != nil {

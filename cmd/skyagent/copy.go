@@ -62,7 +62,7 @@ func (p *program) copyOnce(ctx context.Context, storage, dir string, f copyFlags
 		return err
 	}
 	opts := p.replicaOptions(t, dir, f)
-	if opts.Store, err = p.openStore(ctx, t, nil); err != nil {
+	if opts.Store, err = p.openStore(ctx, t, "", nil); err != nil {
 		return err
 	}
 	hook := newHook(f.exec, dir, p.ui)
@@ -138,7 +138,7 @@ func (p *program) follow(ctx context.Context, storage, dir string, f copyFlags) 
 	if dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
-	a, err := p.startAgent(ctx, t)
+	a, err := p.startAgent(ctx, t, "")
 	if err != nil {
 		return err
 	}

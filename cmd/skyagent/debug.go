@@ -42,7 +42,7 @@ func (p *program) readObject(cmd *cobra.Command, args []string) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	store, err := p.openStore(cmd.Context(), t, nil)
+	store, err := p.openStore(cmd.Context(), t, "", nil)
 	if err != nil {
 		return nil, err
 	}

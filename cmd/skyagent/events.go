@@ -25,7 +25,7 @@ them as they were published.`,
 				return err
 			}
 			p.flags.metrics = "off"
-			a, err := p.startAgent(cmd.Context(), t)
+			a, err := p.startAgent(cmd.Context(), t, "")
 			if err != nil {
 				return err
 			}

@@ -111,7 +111,7 @@ type workerStatus struct {
 const stateAway = "AWAY"
 
 func (p *program) status(ctx context.Context, t target) error {
-	store, err := p.openStore(ctx, t, nil)
+	store, err := p.openStore(ctx, t, "", nil)
 	if err != nil {
 		return err
 	}

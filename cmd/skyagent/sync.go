@@ -42,7 +42,7 @@ func (p *program) sync(ctx context.Context, src string, f sourceFlags) error {
 	if err != nil {
 		return err
 	}
-	store, err := p.openStore(ctx, t, nil)
+	store, err := p.openStore(ctx, t, p.uploadsDir(t, root), nil)
 	if err != nil {
 		return err
 	}
@@ -67,6 +67,9 @@ func (p *program) sync(ctx context.Context, src string, f sourceFlags) error {
 	var guarded *syncer.GuardedError
 	if err != nil && !errors.As(err, &guarded) {
 		return err
+	}
+	if err == nil {
+		p.abortUploads(ctx, store, st)
 	}
 	p.warnLeft(st)
 	p.saySynced(st, t, root, time.Since(began))

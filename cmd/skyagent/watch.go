@@ -60,7 +60,7 @@ func (p *program) watch(ctx context.Context, src string, f sourceFlags) error {
 	if err != nil {
 		return err
 	}
-	a, err := p.startAgent(ctx, t)
+	a, err := p.startAgent(ctx, t, p.uploadsDir(t, root))
 	if err != nil {
 		return err
 	}
@@ -88,6 +88,10 @@ func (p *program) watch(ctx context.Context, src string, f sourceFlags) error {
 		passed()
 		a.setReady()
 		p.sayReady(source.Status(), a, root)
+		a.service("uploads", func(ctx context.Context) error {
+			p.abortUploads(ctx, a.store, source.Status())
+			return nil
+		})
 	}
 	source = syncer.NewSource(opts)
 	a.set.AddSource(t.token(), func() metrics.Source { return sourceMetrics(source.Status()) })

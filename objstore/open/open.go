@@ -24,6 +24,7 @@ type Options struct {
 	Profile   string      // ?profile=
 	Anonymous bool        // ?anonymous=true; r2:// has none
 	Limits    pace.Limits // of all requests
+	Uploads   string      // directory that remembers unfinished uploads; "" aborts them
 }
 
 // Schemes are those that Bucket opens.

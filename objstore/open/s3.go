@@ -22,7 +22,7 @@ func openS3(ctx context.Context, at objstore.Location, opts Options) (objstore.S
 	if err := known(at, s3Params[at.Scheme]...); err != nil {
 		return nil, err
 	}
-	c := s3.Config{Scheme: at.Scheme, Bucket: at.Bucket, Prefix: at.Prefix, Pace: pace.New(opts.Limits),
+	c := s3.Config{Scheme: at.Scheme, Bucket: at.Bucket, Prefix: at.Prefix, Pace: pace.New(opts.Limits), Uploads: opts.Uploads,
 		Endpoint: text(at, "endpoint", opts.Endpoint), Region: text(at, "region", opts.Region), Profile: text(at, "profile", opts.Profile),
 		Account: text(at, "account", ""), Jurisdiction: text(at, "jurisdiction", "")}
 	if u, err := url.Parse(c.Endpoint); c.Endpoint != "" && (err != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https") {

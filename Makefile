@@ -5,7 +5,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # A first run builds the pinned test servers, which takes minutes.
 TIMEOUT := 40m
 
-.PHONY: linuxtree peers build test race lint cross bench docs minio
+.PHONY: linuxtree delta peers build test race lint cross bench docs minio
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/skyagent ./cmd/skyagent
@@ -39,6 +39,10 @@ cross:
 bench:
 	go test -timeout $(TIMEOUT) -run '^$$' -bench . -benchtime 1x -v ./bench
 	go test -run '^$$' -bench . -benchmem ./manifest ./watcher ./bus ./objstore/...
+
+# What a change of a file of 2 GiB sends, to every kind of store.
+delta:
+	SKYAGENT_DELTA_SIZE=2048 go test -timeout $(TIMEOUT) -count 1 -run 'TestDelta$$' -v ./integration
 
 # Against rclone, mc and aws, which it builds or finds; needs Debian for the
 # kernel's sources and awscli, and some 15 GB of disk.

@@ -1,12 +1,15 @@
 package integration_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,7 +19,9 @@ import (
 	"github.com/skyagent/skyagent/integration/program"
 	"github.com/skyagent/skyagent/integration/servers"
 	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/objstore/file"
 	"github.com/skyagent/skyagent/objstore/s3"
+	"github.com/skyagent/skyagent/syncer"
 )
 
 // A depot is a kind of store, with somebody who counts the bytes that are sent
@@ -24,7 +29,8 @@ import (
 type depot struct {
 	home  *program.Home
 	url   string
-	sent  func() int64 // bytes of all requests' bodies so far
+	sync  func(t *testing.T, source string) // nil runs the program
+	sent  func() int64                      // bytes of all requests' bodies so far
 	store objstore.Store
 	patch bool // the store copies ranges, not only what an object begins with
 }
@@ -42,7 +48,7 @@ func deltaSize(t *testing.T) int64 {
 }
 
 func TestDelta(t *testing.T) {
-	for name, open := range map[string]func(*testing.T) *depot{"s3": s3Depot, "r2": r2Depot} {
+	for name, open := range map[string]func(*testing.T) *depot{"s3": s3Depot, "r2": r2Depot, "file": fileDepot} {
 		t.Run(name, func(t *testing.T) { testDelta(t, open(t)) })
 	}
 }
@@ -70,6 +76,73 @@ func r2Depot(t *testing.T) *depot {
 	return &depot{home: home, url: "r2://" + bucket, store: store, patch: true, sent: func() int64 { return proxy.Traffic("").Up }}
 }
 
+// fileDepot runs the source in this process: nobody stands between the program
+// and a directory.
+func fileDepot(t *testing.T) *depot {
+	program.Short(t)
+	dir := t.TempDir()
+	files, err := file.New(file.Config{Path: dir})
+	must(t, err)
+	counted := &countedStore{Store: files}
+	index := filepath.Join(t.TempDir(), "index")
+	return &depot{home: program.NewHome(t), url: "file://" + dir, store: files, patch: true, sent: counted.read.Load,
+		sync: func(t *testing.T, source string) {
+			opts := syncer.SourceOptions{Root: source, Store: counted, Source: "main", Storage: "delta", Index: index, Writer: "w", Host: "h"}
+			must(t, syncer.NewSource(opts).Sync(t.Context()))
+		}}
+}
+
+// A countedStore counts the bytes that are read from the bodies of writes.
+type countedStore struct {
+	objstore.Store
+	read atomic.Int64
+}
+
+func (s *countedStore) Put(ctx context.Context, key string, body io.ReadSeeker, size int64, opts objstore.PutOptions) (objstore.Info, error) {
+	return s.Store.Put(ctx, key, &countedBody{ReadSeeker: body, read: &s.read}, size, opts)
+}
+
+func (s *countedStore) Assemble(ctx context.Context, key string, base objstore.Rev, parts []objstore.Part, check func() error, opts objstore.PutOptions) (objstore.Info, error) {
+	counted := slices.Clone(parts)
+	for i, p := range parts {
+		if p.Body != nil {
+			counted[i].Body = countedPart{p.Body, &s.read}
+		}
+	}
+	return s.Store.Assemble(ctx, key, base, counted, check, opts)
+}
+
+type countedBody struct {
+	io.ReadSeeker
+	read *atomic.Int64
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadSeeker.Read(p)
+	b.read.Add(int64(n))
+	return n, err
+}
+
+type countedPart struct {
+	io.ReaderAt
+	read *atomic.Int64
+}
+
+func (b countedPart) ReadAt(p []byte, off int64) (int, error) {
+	n, err := b.ReaderAt.ReadAt(p, off)
+	b.read.Add(int64(n))
+	return n, err
+}
+
+func (d *depot) push(t *testing.T, source string) {
+	t.Helper()
+	if d.sync != nil {
+		d.sync(t, source)
+		return
+	}
+	d.home.MustRun(t, "sync", source, "--to", d.url)
+}
+
 // testDelta changes a large file in the ways that large files change, and
 // counts what is sent for it.
 func testDelta(t *testing.T, d *depot) {
@@ -82,7 +155,7 @@ func testDelta(t *testing.T, d *depot) {
 	step := func(what string, most int64) {
 		t.Helper()
 		before := d.sent()
-		d.home.MustRun(t, "sync", source, "--to", d.url)
+		d.push(t, source)
 		sent := d.sent() - before
 		t.Logf("%s: %.2f MiB sent", what, float64(sent)/mib)
 		if sent > most {

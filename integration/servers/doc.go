@@ -1,5 +1,6 @@
 // Package servers starts the real servers that tests and benchmarks talk to:
-// versitygw (S3 over a directory) and nats-server, at pinned versions.
+// versitygw (S3 over a directory), fake-gcs-server (Google Cloud Storage in
+// memory) and nats-server, at pinned versions.
 //
 // It promises that a server it returns answers, that nobody else uses its port
 // or its directory, and that it is gone when the test is. The binaries are

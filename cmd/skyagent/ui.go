@@ -13,6 +13,7 @@ import (
 
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/objstore/gcs"
 	"github.com/skyagent/skyagent/objstore/s3"
 	"github.com/skyagent/skyagent/syncer"
 )
@@ -133,6 +134,7 @@ func hintFor(err error) string {
 		guarded *syncer.GuardedError
 		version *manifest.VersionError
 		noCreds *s3.CredentialsError
+		noADC   *gcs.CredentialsError
 		store   *objstore.Error
 	)
 	switch {
@@ -158,6 +160,10 @@ func hintFor(err error) string {
 		return "run skyagent sync where the source is: it writes a checkpoint that stands in for damaged commits"
 	case errors.As(err, &noCreds):
 		return "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; --anonymous reads a public bucket"
+	case errors.As(err, &noADC):
+		return "run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS; --anonymous reads a public bucket"
+	case errors.Is(err, objstore.ErrNoBucket) && errors.As(err, &store) && store.Bucket.Scheme == "gs":
+		return "create the bucket first, with gcloud storage buckets create gs://" + store.Bucket.Bucket + ", or check its name"
 	case errors.Is(err, objstore.ErrNoBucket) && errors.As(err, &store) && store.Bucket.Scheme == "file":
 		return "start skyagent watch or skyagent sync for this storage first, or check the path"
 	case errors.Is(err, objstore.ErrNoBucket):
@@ -178,6 +184,10 @@ func systemHint(err error) string {
 	var store *objstore.Error
 	fromStore := errors.As(err, &store)
 	switch {
+	case fromStore && store.Bucket.Scheme == "gs" && errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf("check that your credentials (GOOGLE_APPLICATION_CREDENTIALS, gcloud auth application-default login) may read and write objects of %s", store.Bucket.URL())
+	case fromStore && store.Bucket.Scheme == "gs" && errors.Is(err, syscall.ECONNREFUSED):
+		return "nothing listens there: check STORAGE_EMULATOR_HOST and that the server runs"
 	case errors.Is(err, fs.ErrPermission) && fromStore:
 		return fmt.Sprintf("check that your credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID) may read and write %s", store.Bucket.URL())
 	case errors.Is(err, fs.ErrPermission):

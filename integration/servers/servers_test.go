@@ -57,10 +57,12 @@ type gcsCaller struct {
 	bucket string
 }
 
+func (c gcsCaller) fill(s string) string { return strings.ReplaceAll(s, "BUCKET", c.bucket) }
+
 // call sends a request and returns its status and answer.
 func (c gcsCaller) call(method, path, body string, header ...string) (int, string) {
 	c.Helper()
-	req, err := http.NewRequest(method, c.server.Endpoint+strings.ReplaceAll(path, "BUCKET", c.bucket), strings.NewReader(body))
+	req, err := http.NewRequest(method, c.server.Endpoint+c.fill(path), strings.NewReader(c.fill(body)))
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -137,7 +139,7 @@ func TestGCS(t *testing.T) {
 		{"DELETE", objects + "/a?ifGenerationMatch=" + now, "", nil, 200, 0},
 		{"DELETE", objects + "/b", "", nil, 200, 1},
 		{"DELETE", "/storage/v1/b/BUCKET", "", nil, 409, 0},
-		{"POST", "/storage/v1/b?project=p", `{"name":"BUCKET"}`, nil, 400, 0},
+		{"POST", "/storage/v1/b?project=p", `{"name":"BUCKET"}`, nil, 409, 0},
 	} {
 		reported = 0
 		status, answer := c.call(tc.method, tc.path, tc.body, tc.header...)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -44,18 +45,18 @@ const (
 
 // endpoint returns the server's URL, and whether it is asked without
 // credentials: an emulator knows none, and a token must not travel in clear.
-func (c Config) endpoint() (url string, plain bool) {
-	url, plain = strings.TrimSuffix(c.Endpoint, "/"), c.Anonymous
-	if url == "" {
-		if url = strings.TrimSuffix(os.Getenv("STORAGE_EMULATOR_HOST"), "/"); url == "" {
-			return google, plain
-		}
-		plain = true
-		if !strings.Contains(url, "://") {
-			url = "http://" + url
-		}
+func (c Config) endpoint() (server string, plain bool) {
+	emulator := strings.TrimSuffix(os.Getenv("STORAGE_EMULATOR_HOST"), "/")
+	switch {
+	case c.Endpoint != "":
+		server = strings.TrimSuffix(c.Endpoint, "/")
+		return server, c.Anonymous || strings.HasPrefix(server, "http://")
+	case emulator == "":
+		return google, c.Anonymous
+	case strings.Contains(emulator, "://"):
+		return emulator, true
 	}
-	return url, plain || strings.HasPrefix(url, "http://")
+	return "http://" + emulator, true
 }
 
 // A client is the way to the server: the SDK's for JSON, and beneath it the one
@@ -69,8 +70,8 @@ type client struct {
 
 // newClient returns a client that asks once.
 func newClient(ctx context.Context, c Config) (*client, error) {
-	url, plain := c.endpoint()
-	cl := &client{url: url, http: &http.Client{Transport: c.transport()}}
+	server, plain := c.endpoint()
+	cl := &client{url: server, http: &http.Client{Transport: c.transport()}}
 	if !plain {
 		var err error
 		if cl.creds, err = c.findCredentials(ctx); err != nil {
@@ -82,7 +83,7 @@ func newClient(ctx context.Context, c Config) (*client, error) {
 		}
 		cl.http.Transport = signing
 	}
-	sdk, err := storage.NewClient(ctx, option.WithHTTPClient(cl.http), option.WithEndpoint(url+apiPath),
+	sdk, err := storage.NewClient(ctx, option.WithHTTPClient(cl.http), option.WithEndpoint(server+apiPath),
 		option.WithoutAuthentication()) // the HTTP client does that
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.where().URL(), err)
@@ -113,8 +114,8 @@ func (c Config) transport() http.RoundTripper {
 }
 
 // findCredentials makes missing ones, and those that Google refuses, an error
-// at once, with words for it. That no token could be fetched for another
-// reason is left to the first request, which is tried again.
+// at once, with words for it. That nobody answered is left to the first
+// request, which is tried again.
 func (c Config) findCredentials(ctx context.Context) (*auth.Credentials, error) {
 	creds, err := credentials.DetectDefault(&credentials.DetectOptions{Scopes: []string{storage.ScopeFullControl}})
 	if err != nil {
@@ -122,11 +123,17 @@ func (c Config) findCredentials(ctx context.Context) (*auth.Credentials, error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
 	defer cancel()
-	var refused *auth.Error
-	if _, err = creds.Token(ctx); errors.As(err, &refused) && !refused.Temporary() {
+	if _, err = creds.Token(ctx); err != nil && !unanswered(err) {
 		return nil, &CredentialsError{Bucket: c.where(), Err: err}
 	}
 	return creds, nil
+}
+
+// unanswered reports whether the search for a token may end better later.
+func unanswered(err error) bool {
+	var network *url.Error
+	var refused *auth.Error
+	return errors.As(err, &network) || errors.As(err, &refused) && refused.Temporary() || errors.Is(err, context.DeadlineExceeded)
 }
 
 // project returns the project that a new bucket belongs to.

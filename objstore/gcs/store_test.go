@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -193,29 +191,4 @@ func keys(t testing.TB, s objstore.Store, prefix string) []string {
 // pattern returns n bytes that do not repeat with a chunk's length.
 func pattern(n int) string {
 	return string(bytes.Repeat([]byte("0123456789abc"), n/13+1)[:n])
-}
-
-func BenchmarkPut4K(b *testing.B) {
-	body := strings.Repeat("x", 4096)
-	var n atomic.Int64
-	s := open(b, servers.GCS(b), gcs.Config{})
-	b.SetParallelism(16)
-	b.ResetTimer()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			put(b, s, fmt.Sprintf("k/%d", n.Add(1)), body)
-		}
-	})
-}
-
-func BenchmarkGet4K(b *testing.B) {
-	s := open(b, servers.GCS(b), gcs.Config{})
-	put(b, s, "k", strings.Repeat("x", 4096))
-	b.SetParallelism(16)
-	b.ResetTimer()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			get(b, s, "k")
-		}
-	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/objstore/file"
+	"github.com/skyagent/skyagent/objstore/gcs"
 	"github.com/skyagent/skyagent/objstore/s3"
 )
 
@@ -21,19 +22,20 @@ import (
 // URL wins over the option of the same name.
 type Options struct {
 	Endpoint    string // ?endpoint=
-	Region      string // ?region=
+	Region      string // ?region=, for gs:// ?location=
 	Profile     string // ?profile=
 	Anonymous   bool   // ?anonymous=true
 	Concurrency int    // requests at once that keep their connections; 0 means 64
 }
 
 // Schemes are those that Bucket opens.
-var Schemes = []string{"file", "s3"}
+var Schemes = []string{"file", "s3", "gs"}
 
 // Bucket returns the Store for a URL:
 //
 //	file:///path[?xattr=off]
 //	s3://bucket[/prefix][?endpoint=URL&region=R&profile=P&anonymous=true]
+//	gs://bucket[/prefix][?endpoint=URL&anonymous=true&project=P&location=L&storage-class=C&kms-key=K&user-project=P]
 func Bucket(ctx context.Context, url string, opts Options) (objstore.Store, error) {
 	at, err := objstore.ParseLocation(url)
 	if err != nil {
@@ -49,6 +51,8 @@ func Location(ctx context.Context, at objstore.Location, opts Options) (objstore
 		return openFile(at)
 	case "s3":
 		return openS3(ctx, at, opts)
+	case "gs":
+		return openGCS(ctx, at, opts)
 	}
 	return nil, fmt.Errorf("bucket URL %q: %s:// is not supported yet; what is: %s://", at, at.Scheme, strings.Join(Schemes, "://, "))
 }
@@ -74,10 +78,35 @@ func openS3(ctx context.Context, at objstore.Location, opts Options) (objstore.S
 	}
 	c := s3.Config{Bucket: at.Bucket, Prefix: at.Prefix, Anonymous: anonymous, Concurrency: opts.Concurrency,
 		Endpoint: text(at, "endpoint", opts.Endpoint), Region: text(at, "region", opts.Region), Profile: text(at, "profile", opts.Profile)}
-	if u, err := url.Parse(c.Endpoint); c.Endpoint != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-		return nil, fmt.Errorf("bucket URL %q: endpoint %q is no http:// or https:// URL", at, c.Endpoint)
+	if err := checkEndpoint(at, c.Endpoint); err != nil {
+		return nil, err
 	}
 	return s3.New(ctx, c)
+}
+
+func openGCS(ctx context.Context, at objstore.Location, opts Options) (objstore.Store, error) {
+	if err := known(at, "endpoint", "anonymous", "project", "location", "storage-class", "kms-key", "user-project"); err != nil {
+		return nil, err
+	}
+	anonymous, err := flag(at, "anonymous", opts.Anonymous)
+	if err != nil {
+		return nil, err
+	}
+	c := gcs.Config{Bucket: at.Bucket, Prefix: at.Prefix, Anonymous: anonymous, Concurrency: opts.Concurrency,
+		Endpoint: text(at, "endpoint", opts.Endpoint), Location: text(at, "location", opts.Region),
+		Project: text(at, "project", ""), StorageClass: text(at, "storage-class", ""),
+		KMSKey: text(at, "kms-key", ""), UserProject: text(at, "user-project", "")}
+	if err := checkEndpoint(at, c.Endpoint); err != nil {
+		return nil, err
+	}
+	return gcs.New(ctx, c)
+}
+
+func checkEndpoint(at objstore.Location, endpoint string) error {
+	if u, err := url.Parse(endpoint); endpoint != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		return fmt.Errorf("bucket URL %q: endpoint %q is no http:// or https:// URL", at, endpoint)
+	}
+	return nil
 }
 
 // known refuses parameters that would be ignored: a slip of the pen must not

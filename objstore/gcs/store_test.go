@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net/url"
 	"strings"
 	"syscall"
 	"testing"
@@ -87,7 +88,8 @@ func TestSizes(t *testing.T) {
 // whatever its size: nothing is sent that the server could take for whole.
 func TestAbandoned(t *testing.T) {
 	s := open(t, servers.GCS(t), gcs.Config{})
-	torn := errors.New("torn")
+	// Like an answer of the network's, for which it must not be taken.
+	var torn error = &url.Error{Op: "Get", URL: "http://source", Err: errors.New("torn")}
 	for _, size := range []int64{10, mib, 16 * mib, 40 * mib} {
 		put(t, s, "k", "old")
 		_, err := s.Put(t.Context(), "k", strings.NewReader(pattern(int(size-1))), size, objstore.PutOptions{})
@@ -128,6 +130,23 @@ func TestAppendSendsTheTail(t *testing.T) {
 	}
 	if get(t, s, "log") != body+tail {
 		t.Error("the object is not base and tail")
+	}
+}
+
+// A copy has the metadata that it is given, and when that is none, none.
+func TestCopyForgets(t *testing.T) {
+	s := open(t, servers.GCS(t), gcs.Config{})
+	from, err := s.Put(t.Context(), "src", strings.NewReader("x"), 1, objstore.PutOptions{Meta: map[string]string{"who": "src"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dst := range []string{"dst", "src"} {
+		if _, err := s.Copy(t.Context(), dst, "src", from.Rev, objstore.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := s.Head(t.Context(), dst); err != nil || len(info.Meta) != 0 {
+			t.Errorf("%s has metadata %v, %v", dst, info.Meta, err)
+		}
 	}
 }
 

@@ -79,6 +79,10 @@ func (m *Memory) do(ctx context.Context, op objstore.Op, key string, f func() er
 	if err == nil {
 		return nil
 	}
+	return named(op, key, err)
+}
+
+func named(op objstore.Op, key string, err error) error {
 	return &objstore.Error{Op: op, Bucket: objstore.Location{Scheme: "memory", Bucket: "test"}, Key: key, Err: err}
 }
 
@@ -204,7 +208,9 @@ func (m *Memory) store(key string, b []byte, opts objstore.PutOptions) (objstore
 func (m *Memory) Assemble(ctx context.Context, key string, base objstore.Rev, parts []objstore.Part, check func() error, opts objstore.PutOptions) (info objstore.Info, err error) {
 	var body []byte
 	if body, err = m.gather(key, base, parts); err == nil && check != nil {
-		err = check()
+		if refused := check(); refused != nil {
+			return info, named(objstore.OpAssemble, key, refused) // no request is left to fail
+		}
 	}
 	if err != nil {
 		// Through do, so that the error is named and the hook Before is asked

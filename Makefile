@@ -8,7 +8,7 @@ GOTAGS := disable_grpc_modules
 # A first run builds the pinned test servers, which takes minutes.
 TIMEOUT := 40m
 
-.PHONY: linuxtree build test race lint cross bench docs
+.PHONY: linuxtree peers build test race lint cross bench docs minio
 
 build:
 	CGO_ENABLED=0 go build -tags $(GOTAGS) -trimpath -ldflags '$(LDFLAGS)' -o bin/skyagent ./cmd/skyagent
@@ -26,6 +26,12 @@ lint:
 	go mod verify
 	go mod tidy -diff
 
+# The tests of the S3 store against MinIO, whose first build takes a quarter of
+# an hour.
+minio:
+	go vet -tags $(GOTAGS),minio ./objstore/s3
+	go test -timeout $(TIMEOUT) -tags $(GOTAGS),minio -run MinIO ./objstore/s3
+
 cross:
 	GOOS=darwin GOARCH=arm64 go vet -tags $(GOTAGS) ./...
 	GOOS=windows GOARCH=amd64 go vet -tags $(GOTAGS) ./...
@@ -36,6 +42,11 @@ cross:
 bench:
 	go test -tags $(GOTAGS) -timeout $(TIMEOUT) -run '^$$' -bench . -benchtime 1x -v ./bench
 	go test -tags $(GOTAGS) -run '^$$' -bench . -benchmem ./manifest ./watcher ./bus ./objstore/...
+
+# Against rclone, mc and aws, which it builds or finds; needs Debian for the
+# kernel's sources and awscli, and some 15 GB of disk.
+peers:
+	SKYAGENT_LINUX_SOURCE=$$(integration/linux-source) go test -timeout $(TIMEOUT) -run '^$$' -bench 'SmallFiles|LargeFile' -benchtime 1x -v ./bench
 
 # The pages that the code writes: the command line and the metrics.
 docs:

@@ -2,66 +2,24 @@ package integration_test
 
 import (
 	"io/fs"
-	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/skyagent/skyagent/integration/servers"
 )
-
-// A counter stands before an S3 server and takes note of every request.
-type counter struct {
-	URL string
-
-	mu   sync.Mutex // guards seen
-	seen []string   // method, path and query
-}
-
-func newCounter(t *testing.T, endpoint string) *counter {
-	t.Helper()
-	to, err := url.Parse(endpoint)
-	must(t, err)
-	c := &counter{}
-	proxy := &httputil.ReverseProxy{
-		Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64},
-		Rewrite: func(p *httputil.ProxyRequest) {
-			p.SetURL(to)
-			p.Out.Host = p.In.Host // it is signed
-		},
-	}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		c.mu.Lock()
-		c.seen = append(c.seen, req.Method+" "+req.URL.RequestURI())
-		c.mu.Unlock()
-		proxy.ServeHTTP(w, req)
-	}))
-	t.Cleanup(server.Close)
-	c.URL = server.URL
-	return c
-}
-
-// take returns the requests since the last take.
-func (c *counter) take() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	seen := c.seen
-	c.seen = nil
-	return seen
-}
 
 // TestResync syncs a tree again that did not change, was touched, and changed
 // behind an old time.
 func TestResync(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	proxy := newCounter(t, r.server.Endpoint)
+	proxy := servers.NewProxy(t, r.server.Endpoint)
 	r.home.Env = append(r.home.Env, "AWS_ENDPOINT_URL_S3="+proxy.URL)
 	out, err := exec.Command("go", "env", "GOROOT").Output()
 	must(t, err)
@@ -69,17 +27,17 @@ func TestResync(t *testing.T) {
 	sync := func() map[string]any { return r.home.MustRun(t, "sync", r.source, "--to", r.url) }
 
 	first := sync()
-	if n := len(proxy.take()); float64(n) < first["files"].(float64) {
+	if n := len(proxy.Take()); float64(n) < first["files"].(float64) {
 		t.Fatalf("only %d requests were counted", n)
 	}
 	waitOld(t, r.source)
 	sync() // files that were too fresh to be known by their time are read once more
-	proxy.take()
+	proxy.Take()
 
 	began := time.Now()
 	line := sync()
 	took := time.Since(began)
-	requests := proxy.take()
+	requests := proxy.Take()
 	t.Logf("unchanged: %v files, %d requests in %s:\n%s", line["files"], len(requests), took, strings.Join(requests, "\n"))
 	wantOnlyLog(t, r, requests)
 	wantNothingDone(t, first, line)
@@ -87,7 +45,7 @@ func TestResync(t *testing.T) {
 	now := time.Now()
 	eachFile(t, r.source, func(path string, _ fs.FileInfo) { must(t, os.Chtimes(path, now, now)) })
 	line = sync()
-	wantOnlyLog(t, r, proxy.take())
+	wantOnlyLog(t, r, proxy.Take())
 	wantNothingDone(t, first, line)
 
 	path := filepath.Join(r.source, "main.go")

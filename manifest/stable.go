@@ -145,10 +145,15 @@ func sumOf(h *blake3.Hasher) (sum Hash) {
 
 // PartSize returns the size in bytes of the parts into which a file of size
 // bytes is cut: a power of two of at least 8 MiB that needs at most 8,000
-// parts, since S3, R2 and GCS take 10,000. It is 0 below PartThreshold.
-func PartSize(size int64) int64 {
+// parts, since S3, R2 and GCS take 10,000. It is 0 below PartThreshold. A file
+// that grows keeps the part size it had before (0 is none) as long as it can:
+// parts of another size are all other parts.
+func PartSize(size, before int64) int64 {
 	if size < PartThreshold {
 		return 0
+	}
+	if before > 0 && size/before < 9000 {
+		return before
 	}
 	part := int64(8 << 20)
 	for size/part >= 8000 {

@@ -184,14 +184,15 @@ func TestHashReader(t *testing.T) {
 }
 
 func TestPartSize(t *testing.T) {
-	for _, c := range []struct{ size, want int64 }{
-		{0, 0}, {16<<20 - 1, 0}, {16 << 20, 8 << 20}, {10 << 30, 8 << 20}, {62 << 30, 8 << 20}, {63 << 30, 16 << 20}, {5 << 40, 1 << 30},
+	for _, c := range []struct{ size, before, want int64 }{
+		{0, 0, 0}, {16<<20 - 1, 0, 0}, {16 << 20, 0, 8 << 20}, {10 << 30, 0, 8 << 20}, {62 << 30, 0, 8 << 20}, {63 << 30, 0, 16 << 20}, {5 << 40, 0, 1 << 30},
+		{63 << 30, 8 << 20, 8 << 20}, {71 << 30, 8 << 20, 16 << 20}, {1 << 30, 64 << 20, 64 << 20}, {1 << 20, 8 << 20, 0},
 	} {
-		got := manifest.PartSize(c.size)
+		got := manifest.PartSize(c.size, c.before)
 		if got != c.want {
-			t.Errorf("%d: got %d, want %d", c.size, got, c.want)
+			t.Errorf("%d after parts of %d: got %d, want %d", c.size, c.before, got, c.want)
 		}
-		if got > 0 && (c.size+got-1)/got > 8000 {
+		if got > 0 && (c.size+got-1)/got > 9000 {
 			t.Errorf("%d: %d parts", c.size, (c.size+got-1)/got)
 		}
 	}

@@ -1,5 +1,7 @@
 package objstore
 
+import "time"
+
 // An Op names an operation of a Store, in errors, hooks and metrics.
 type Op string
 
@@ -37,3 +39,15 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause, one of the package's names where there is one.
 func (e *Error) Unwrap() error { return e.Err }
+
+// A Throttled is an ErrThrottled that says how long to wait.
+type Throttled struct {
+	After time.Duration
+	Err   error
+}
+
+// Error is that of the cause.
+func (e *Throttled) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause and ErrThrottled.
+func (e *Throttled) Unwrap() []error { return []error{ErrThrottled, e.Err} }

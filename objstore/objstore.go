@@ -4,7 +4,8 @@
 // It promises that a write is durable and whole when it returns (never a
 // prefix of the body), that a condition is checked by the store in the same
 // step as the write, and that errors are translated to fs.ErrNotExist,
-// fs.ErrExist, fs.ErrPermission, ErrPrecondition and ErrThrottled. It does not
+// fs.ErrExist, fs.ErrPermission, ErrPrecondition, ErrThrottled and the others
+// below. It does not
 // promise order between keys, and a revision is a token for conditions, never
 // a checksum. A Store is safe for use by many goroutines.
 package objstore
@@ -29,6 +30,12 @@ var (
 	// ErrNoBucket says that the bucket itself is missing. It is an
 	// fs.ErrNotExist too. S3 cannot tell it from a missing key in a Head.
 	ErrNoBucket error = noBucket{}
+	// ErrUnreachable says that there was no connection to the server. It passes
+	// when the network does, but not when it never was there: see Retry.
+	ErrUnreachable = errors.New("server cannot be reached")
+	// ErrTLS says that the server's certificate cannot be trusted, or that it
+	// does not speak TLS. It stays.
+	ErrTLS = errors.New("no secure connection")
 	// ErrNotEmpty says that a bucket holds objects and cannot be deleted.
 	ErrNotEmpty = errors.New("bucket is not empty")
 )
@@ -103,8 +110,9 @@ type Store interface {
 	// Assemble writes an object from parts, in order. Parts without a Body are
 	// copied inside the store from the object at key, which must be at revision
 	// base. check is called after all parts were read and before the object
-	// becomes visible; its error abandons the write and is returned. A nil
-	// check holds. Parts must pass Caps.CheckParts.
+	// becomes visible, and maybe before, never twice at a time; its error
+	// abandons the write and is returned. A nil check holds. Parts must pass
+	// Caps.CheckParts.
 	Assemble(ctx context.Context, key string, base Rev, parts []Part, check func() error, opts PutOptions) (Info, error)
 
 	// Copy makes dst from src inside the store, with opts.Meta and not the

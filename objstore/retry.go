@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,18 +25,27 @@ type Policy struct {
 // Retry returns s with every operation made again when it fails for a reason
 // that may pass. Reasons that stay are fs.ErrNotExist, fs.ErrExist,
 // fs.ErrPermission, fs.ErrInvalid, errors.ErrUnsupported, ErrPrecondition,
-// ErrNotEmpty, an error of Assemble's check, and the end of the context.
+// ErrNotEmpty, ErrTLS, an error of Assemble's check, and the end of the context.
+// ErrUnreachable gets three attempts until the server has answered once: who
+// begins with a wrong address should hear of it at once.
 //
 // A write that is made again may meet its own first attempt, whose answer was
-// lost, and fail by its condition. So when a Put, Copy or Assemble is told
-// ErrPrecondition after an attempt of unknown outcome, Retry looks at the
-// object: if it carries all metadata of this write, among it "write-id" or
-// "blake3", and has its size, then the state that was asked for is there and
-// the write has succeeded. Without such metadata the answer stays
-// ErrPrecondition, and the caller has to look.
+// lost, and fail by its condition or because its source is gone since. So when
+// a Put, Copy or Assemble is told ErrPrecondition or that an object is missing
+// after an attempt of unknown outcome, Retry looks at the object: if it
+// carries all metadata of this write, among it "write-id" or "blake3", and has
+// its size, then the state that was asked for is there and the write has
+// succeeded. Without such metadata the answer stays, and the caller has to
+// look. An Assemble, which is expensive, is not made again without that look.
+//
+// A write without a condition that is made again may undo what somebody else
+// wrote in between, as if it had come a moment later.
 //
 // A Get whose body breaks goes on where it broke, pinned to the revision it
 // began with. A List goes on after its last key.
+//
+// After ErrThrottled the waits are four times as long and never short, and a
+// Throttled's After is waited for, up to Policy.Max.
 func Retry(s Store, p Policy) Store {
 	if p.Attempts == 0 {
 		p.Attempts = 8
@@ -46,17 +56,21 @@ func Retry(s Store, p Policy) Store {
 	if p.Max == 0 {
 		p.Max = 20 * time.Second
 	}
-	return &retried{s, p}
+	return &retried{Store: s, policy: p}
 }
 
 type retried struct {
 	Store
-	policy Policy
+	policy   Policy
+	answered atomic.Bool // the server, once
 }
+
+// blindAttempts are made for a server that has never answered.
+const blindAttempts = 3
 
 // lasting are the reasons that waiting does not remove.
 var lasting = []error{fs.ErrNotExist, fs.ErrExist, fs.ErrPermission, fs.ErrInvalid, errors.ErrUnsupported,
-	ErrPrecondition, ErrNotEmpty, context.Canceled}
+	ErrPrecondition, ErrNotEmpty, ErrTLS, context.Canceled}
 
 // Lasting reports whether err will be the same however often the operation is
 // tried.
@@ -71,23 +85,23 @@ func Lasting(err error) bool {
 
 // A trial is one operation and its attempts.
 type trial struct {
-	policy  Policy
+	*retried
 	op      Op
 	key     string
 	attempt int   // how many have failed
 	refused error // when set, what our own side said: not to be tried again
 }
 
-func (r *retried) trial(op Op, key string) *trial { return &trial{policy: r.policy, op: op, key: key} }
+func (r *retried) trial(op Op, key string) *trial { return &trial{retried: r, op: op, key: key} }
 
 // again waits, and reports whether the operation should be made once more
 // after err.
 func (t *trial) again(ctx context.Context, err error) bool {
 	t.attempt++
-	if err == nil || t.refused != nil || Lasting(err) || ctx.Err() != nil || t.attempt >= t.policy.Attempts {
+	if err == nil || t.refused != nil || Lasting(err) || ctx.Err() != nil || t.attempt >= t.attempts(err) {
 		return false
 	}
-	wait := t.policy.wait(t.attempt)
+	wait := t.policy.wait(t.attempt, err)
 	if t.policy.OnRetry != nil {
 		t.policy.OnRetry(t.op, t.key, t.attempt, wait, err)
 	}
@@ -101,20 +115,53 @@ func (t *trial) again(ctx context.Context, err error) bool {
 	}
 }
 
+// attempts returns how often to try what failed with err.
+func (t *trial) attempts(err error) int {
+	if !errors.Is(err, ErrUnreachable) {
+		t.answered.Store(true)
+	}
+	if t.answered.Load() {
+		return t.policy.Attempts
+	}
+	return min(blindAttempts, t.policy.Attempts)
+}
+
 // wait returns how long to wait after the attempt-th failure: anything up to
 // the limit, so that many agents that failed together do not come back together.
-func (p Policy) wait(attempt int) time.Duration {
-	limit := p.Max
-	if shift := attempt - 1; shift < 30 && p.First<<shift < limit {
-		limit = p.First << shift
+func (p Policy) wait(attempt int, err error) time.Duration {
+	if errors.Is(err, ErrThrottled) {
+		return p.calm(attempt, err)
 	}
-	return time.Duration(rand.Int64N(int64(limit) + 1))
+	return rand.N(p.limit(attempt) + 1)
+}
+
+// calm returns how long to wait when the store asks for fewer requests: a
+// short wait, which chance may give, would be one more of too many.
+func (p Policy) calm(attempt int, err error) time.Duration {
+	limit := p.limit(attempt + 2)
+	wait := limit/2 + rand.N(limit/2+1)
+	var t *Throttled
+	if errors.As(err, &t) {
+		wait = min(max(wait, t.After), p.Max)
+	}
+	return wait
+}
+
+// limit returns the longest wait after the attempt-th failure.
+func (p Policy) limit(attempt int) time.Duration {
+	if shift := attempt - 1; shift < 30 && p.First<<shift < p.Max {
+		return p.First << shift
+	}
+	return p.Max
 }
 
 // do makes an operation until it succeeds or there is no point.
 func (t *trial) do(ctx context.Context, f func() error) error {
 	for {
 		err := f()
+		if err == nil && !t.answered.Load() {
+			t.answered.Store(true)
+		}
 		if !t.again(ctx, err) {
 			return err
 		}
@@ -145,6 +192,11 @@ func (r *retried) Assemble(ctx context.Context, key string, base Rev, parts []Pa
 		return t.refused
 	}
 	return r.write(ctx, t, size, opts, func() (Info, error) {
+		if t.attempt > 0 {
+			if mine, ok := r.mine(ctx, key, size, opts); ok {
+				return mine, nil
+			}
+		}
 		return r.Store.Assemble(ctx, key, base, parts, checked, opts)
 	})
 }
@@ -162,7 +214,7 @@ func (r *retried) write(ctx context.Context, t *trial, size int64, opts PutOptio
 		info, err = f()
 		return err
 	})
-	if t.attempt > 1 && errors.Is(err, ErrPrecondition) {
+	if t.attempt > 1 && t.refused == nil && (errors.Is(err, ErrPrecondition) || errors.Is(err, fs.ErrNotExist)) {
 		if mine, ok := r.mine(ctx, t.key, size, opts); ok {
 			return mine, nil
 		}
@@ -283,8 +335,11 @@ func (b *resumed) Read(p []byte) (int, error) {
 	if n > 0 {
 		b.trial.attempt = 0
 	}
-	if err == nil || err == io.EOF && b.left <= 0 {
-		return n, err
+	switch {
+	case err == nil:
+		return n, nil
+	case b.left <= 0:
+		return n, io.EOF // what breaks behind the last byte is nobody's loss
 	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF

@@ -50,15 +50,37 @@ func TestRetryKeepsTheContract(t *testing.T) {
 	})
 }
 
+// A server that never answered gets little patience, one that did gets all.
+func TestRetryUnreachable(t *testing.T) {
+	m := storetest.NewMemory()
+	attempts := 0
+	away := func(op objstore.Op, _ string) error {
+		attempts++
+		return objstore.ErrUnreachable
+	}
+	s := objstore.Retry(m, objstore.Policy{Attempts: 6, First: time.Microsecond})
+	for _, want := range []int{3, 6} {
+		m.Before = away
+		attempts = 0
+		if _, err := putString(s, "x", objstore.PutOptions{}); !errors.Is(err, objstore.ErrUnreachable) || attempts != want {
+			t.Errorf("%v after %d attempts, want %d", err, attempts, want)
+		}
+		m.Before = nil
+		if _, err := putString(s, "x", objstore.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestRetryGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := storetest.NewMemory()
-		m.Before = times(1000, objstore.OpPut, objstore.ErrThrottled)
+		m.Before = times(1000, objstore.OpPut, errLost)
 		var waits []time.Duration
 		s := objstore.Retry(m, objstore.Policy{Attempts: 6, First: time.Second, Max: 4 * time.Second,
 			OnRetry: func(_ objstore.Op, _ string, _ int, wait time.Duration, _ error) { waits = append(waits, wait) }})
 		start := time.Now()
-		if _, err := putString(s, "x", objstore.PutOptions{}); !errors.Is(err, objstore.ErrThrottled) {
+		if _, err := putString(s, "x", objstore.PutOptions{}); !errors.Is(err, errLost) {
 			t.Fatalf("got %v", err)
 		}
 		var sum time.Duration
@@ -70,6 +92,37 @@ func TestRetryGivesUp(t *testing.T) {
 		}
 		if len(waits) != 5 || time.Since(start) != sum {
 			t.Errorf("%d waits of %v took %v", len(waits), sum, time.Since(start))
+		}
+	})
+}
+
+// A store that asks for fewer requests gets fewer, and none before the time it says.
+func TestRetryCalms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tc := range []struct {
+			err         error
+			least, most []time.Duration // of every wait, in seconds
+		}{
+			{objstore.ErrThrottled, []time.Duration{2, 4, 8, 8}, []time.Duration{4, 8, 16, 16}},
+			{&objstore.Throttled{After: 6 * time.Second, Err: errLost}, []time.Duration{6, 6, 8, 8}, []time.Duration{6, 8, 16, 16}},
+			{&objstore.Throttled{After: time.Hour, Err: errLost}, []time.Duration{16, 16, 16, 16}, []time.Duration{16, 16, 16, 16}},
+		} {
+			m := storetest.NewMemory()
+			m.Before = times(1000, objstore.OpHead, tc.err)
+			var waits []time.Duration
+			s := objstore.Retry(m, objstore.Policy{Attempts: 5, First: time.Second, Max: 16 * time.Second,
+				OnRetry: func(_ objstore.Op, _ string, _ int, wait time.Duration, _ error) { waits = append(waits, wait) }})
+			if _, err := s.Head(t.Context(), "k"); !errors.Is(err, objstore.ErrThrottled) {
+				t.Errorf("got %v", err)
+			}
+			for i, wait := range waits {
+				if wait < tc.least[i]*time.Second || wait > tc.most[i]*time.Second {
+					t.Errorf("%v: wait %d is %v, want %d to %d s", tc.err, i, wait, tc.least[i], tc.most[i])
+				}
+			}
+			if len(waits) != 4 {
+				t.Errorf("%v: %d waits", tc.err, len(waits))
+			}
 		}
 	})
 }
@@ -147,6 +200,77 @@ func TestRetryBelievesTheFirstAnswer(t *testing.T) {
 	}
 }
 
+// A source that goes after the copy was made, and before it is made again, was
+// copied.
+func TestRetryKnowsItsOwnCopy(t *testing.T) {
+	for name, tc := range map[string]struct {
+		meta map[string]string
+		want error
+	}{
+		"named":   {meta: map[string]string{"write-id": "a"}},
+		"unnamed": {want: objstore.ErrPrecondition},
+	} {
+		m := storetest.NewMemory()
+		src, err := putString(m, "body", objstore.PutOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.After = func(op objstore.Op, _ string) error {
+			if op != objstore.OpCopy {
+				return nil
+			}
+			return errors.Join(errLost, m.Delete(t.Context(), "k"))
+		}
+		info, err := objstore.Retry(m, objstore.Policy{First: time.Nanosecond}).Copy(t.Context(), "dst", "k", src.Rev, objstore.PutOptions{Meta: tc.meta})
+		if !errors.Is(err, tc.want) || err == nil && info.Size != 4 {
+			t.Errorf("%s: %+v, %v", name, info, err)
+		}
+	}
+}
+
+// An Assemble whose answer was lost is looked for before all its bytes are
+// sent again; without a name it is sent.
+func TestRetryLooksBeforeItAssemblesAgain(t *testing.T) {
+	for id, want := range map[string]int{"a": 1, "": 2} {
+		m, assembled := storetest.NewMemory(), 0
+		m.After = func(op objstore.Op, _ string) error {
+			if op == objstore.OpAssemble {
+				if assembled++; assembled == 1 {
+					return errLost
+				}
+			}
+			return nil
+		}
+		info, err := objstore.Retry(m, objstore.Policy{First: time.Nanosecond}).Assemble(t.Context(), "k", "",
+			[]objstore.Part{{Size: 1, Body: strings.NewReader("x")}}, nil, objstore.PutOptions{Meta: map[string]string{"write-id": id}})
+		if head, _ := m.Head(t.Context(), "k"); err != nil || info.Rev != head.Rev || assembled != want {
+			t.Errorf("write-id %q: %+v, %v after %d writes, want %d", id, info, err, assembled, want)
+		}
+	}
+}
+
+// Somebody else's write over ours is not ours, and stays.
+func TestRetryLeavesAnothersWrite(t *testing.T) {
+	m := storetest.NewMemory()
+	old, err := putString(m, "old", objstore.PutOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := false
+	m.After = func(op objstore.Op, _ string) error {
+		if op != objstore.OpPut || lost {
+			return nil
+		}
+		lost = true
+		_, err := putString(m, "their", objstore.PutOptions{Meta: map[string]string{"write-id": "theirs"}})
+		return errors.Join(errLost, err)
+	}
+	_, err = putString(objstore.Retry(m, objstore.Policy{First: time.Nanosecond}), "our", objstore.PutOptions{Cond: objstore.Cond{If: old.Rev}, Meta: map[string]string{"write-id": "ours"}})
+	if b, _ := m.Bytes("k"); !errors.Is(err, objstore.ErrPrecondition) || string(b) != "their" {
+		t.Errorf("got %v, the object is %q", err, b)
+	}
+}
+
 func TestRetryDoesNotAskCheckAgain(t *testing.T) {
 	m, torn, asked := storetest.NewMemory(), errors.New("file changed"), 0
 	_, err := objstore.Retry(m, objstore.Policy{First: time.Nanosecond}).Assemble(t.Context(), "k", "",
@@ -219,15 +343,15 @@ func TestRetryBodyGoesOn(t *testing.T) {
 			return "", err
 		}
 		defer r.Close()
-		b, err := io.ReadAll(io.LimitReader(r, 9)) // the tenth byte would be followed by a break, not by EOF
+		b, err := io.ReadAll(r) // also the last byte is followed by a break, not by EOF
 		return string(b), err
 	}
 	for _, tc := range []struct {
 		off, n int64
 		want   string
-	}{{0, -1, "012345678"}, {3, -1, "3456789"}, {2, 5, "23456"}} {
+	}{{0, -1, "0123456789"}, {3, -1, "3456789"}, {2, 5, "23456"}} {
 		got, err := read(breaking{Store: m, pieces: 2}, tc.off, tc.n)
-		if got != tc.want || err != nil && !errors.Is(err, errLost) {
+		if got != tc.want || err != nil {
 			t.Errorf("Get(%d, %d) = %q, %v; want %q", tc.off, tc.n, got, err, tc.want)
 		}
 	}

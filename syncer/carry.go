@@ -74,7 +74,7 @@ func (r *Replica) carryOut(ctx context.Context, p *plan) *result {
 // A stagedFile is a verified temporary file and what it becomes.
 type stagedFile struct {
 	change manifest.Change
-	temp   string
+	temp   temp
 }
 
 // stage takes what is about to go and is needed under another name.
@@ -85,61 +85,98 @@ func (r *Replica) stage(ctx context.Context, p *plan, d *result) []stagedFile {
 			d.fail(u.change.Path, err)
 			continue
 		}
-		temp, err := r.takeLocal(u)
-		if err != nil {
+		t := r.shelves[len(staged)%len(r.shelves)].next()
+		if err := r.takeLocal(u, t); err != nil {
 			p.files = append(p.files, u.change)
 			continue
 		}
 		d.reusedBytes += u.change.Size
-		staged = append(staged, stagedFile{u.change, temp})
+		staged = append(staged, stagedFile{u.change, t})
 	}
 	return staged
 }
 
-// placeFiles fetches and places files in parallel.
+// placeFiles fetches and places files in parallel, those of a directory one
+// after the other as far as they are small.
 func (r *Replica) placeFiles(ctx context.Context, files []manifest.Change, staged []stagedFile, d *result) {
-	if len(files) == 1 && len(staged) == 0 {
-		r.placeFile(ctx, files[0], d)
-		return
+	for _, s := range staged {
+		in := folder{replica: r, path: s.change.Path.Dir()}
+		r.announce(s.change.File)
+		r.settle(s.change.File, s.temp, &in, d)
+		in.close()
 	}
 	for _, c := range files {
 		r.progress.found(c.Size)
 	}
+	runs := inRuns(files)
 	// As many goroutines as transfers, not as files: their stacks, grown by the
 	// stores' clients, serve again.
 	var next atomic.Int64
 	var group sync.WaitGroup
-	for range min(r.opt.Workers, len(staged)+len(files)) {
+	for i := range min(r.opt.Workers, len(runs)) {
+		p := &placer{Replica: r, shelf: r.shelves[i%len(r.shelves)], done: d}
 		group.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(staged)+len(files); i = int(next.Add(1)) - 1 {
-				if i < len(staged) {
-					r.settle(staged[i].change.File, staged[i].temp, d)
-					continue
-				}
-				c := files[i-len(staged)]
-				r.placeFile(ctx, c, d)
-				r.progress.finished(c.Size)
+			for n := int(next.Add(1)) - 1; n < len(runs); n = int(next.Add(1)) - 1 {
+				p.run(ctx, runs[n])
 			}
 		})
 	}
 	group.Wait()
 }
 
-// placeFile makes one file hold what the manifest says.
-func (r *Replica) placeFile(ctx context.Context, c manifest.Change, d *result) {
+const (
+	runFiles = 16      // at most, so that a large directory occupies all workers
+	runBytes = 1 << 20 // and no more than one file goes beyond
+)
+
+// inRuns cuts files into stretches of one directory.
+func inRuns(files []manifest.Change) [][]manifest.Change {
+	var runs [][]manifest.Change
+	var bytes int64
+	from := 0
+	for i, c := range files {
+		if i > from && (c.Path.Dir() != files[from].Path.Dir() || i-from == runFiles || bytes+c.Size > runBytes) {
+			runs = append(runs, files[from:i])
+			from, bytes = i, 0
+		}
+		bytes += c.Size
+	}
+	if from < len(files) {
+		runs = append(runs, files[from:])
+	}
+	return runs
+}
+
+// run places files of one directory.
+func (p *placer) run(ctx context.Context, changes []manifest.Change) {
+	in := folder{replica: p.Replica, path: changes[0].Path.Dir()}
+	defer in.close()
+	files := make([]manifest.File, len(changes))
+	for i, c := range changes {
+		files[i] = c.File
+	}
+	p.announce(files...)
+	for _, c := range changes {
+		p.place(ctx, c, &in)
+		p.progress.finished(c.Size)
+	}
+}
+
+// place makes one file hold what the manifest says.
+func (p *placer) place(ctx context.Context, c manifest.Change, in *folder) {
 	if err := ctx.Err(); err != nil {
-		d.fail(c.Path, err)
+		p.done.fail(c.Path, err)
 		return
 	}
-	if r.inPlace(c.File, d) {
+	if p.quick(ctx, c, in) || p.inPlace(c.File, in, p.done) {
 		return
 	}
-	temp, err := r.fetch(ctx, c, d)
-	if err != nil {
-		d.fail(c.Path, err)
+	t := p.shelf.next()
+	if err := p.fetch(ctx, c, t, p.done); err != nil {
+		p.done.fail(c.Path, err)
 		return
 	}
-	r.settle(c.File, temp, d)
+	p.settle(c.File, t, in, p.done)
 }
 
 // remove deletes what this replica put at p. A local edit is kept beside, a

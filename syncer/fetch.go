@@ -2,13 +2,11 @@ package syncer
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
 
@@ -26,26 +24,25 @@ var errMoved = errors.New("the object is no longer the one that was committed")
 // moved reports whether a failure heals with the source's next commit.
 func moved(err error) bool { return errors.Is(err, errMoved) }
 
-// fetch returns a temporary file with the content that c names, verified.
-func (r *Replica) fetch(ctx context.Context, c manifest.Change, d *result) (temp string, err error) {
-	temp = filepath.Join(tempDir, rand.Text())
-	file, err := r.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+// fetch makes a temporary file with the content that c names, verified.
+func (r *Replica) fetch(ctx context.Context, c manifest.Change, t temp, d *result) error {
+	file, err := t.create()
 	if err != nil {
-		return "", err
+		return err
 	}
 	err = r.fill(ctx, file, c, d)
 	if e := file.Close(); err == nil {
 		err = e
 	}
 	if err != nil {
-		r.root.Remove(temp)
+		t.remove()
 		var on *fs.PathError // the temporary file's name is nobody's business
 		if errors.As(err, &on) {
 			err = on.Err
 		}
-		return "", fmt.Errorf("fetch %s: %w", c.Path, err)
+		return fmt.Errorf("fetch %s: %w", c.Path, err)
 	}
-	return temp, nil
+	return nil
 }
 
 // fill writes the content to file, from wherever it is nearest.
@@ -54,9 +51,7 @@ func (r *Replica) fill(ctx context.Context, file *os.File, c manifest.Change, d 
 	case c.Size == 0 && manifest.Sum(nil) == c.Hash:
 		return nil
 	case int64(len(c.Data)) == c.Size && manifest.Sum(c.Data) == c.Hash:
-		d.mu.Lock()
-		d.inlineFiles++
-		d.mu.Unlock()
+		d.inlined()
 		_, err := file.Write(c.Data)
 		return err
 	case r.fillFromTwin(file, c.File, d):
@@ -86,26 +81,25 @@ func (r *Replica) fillFromTwin(file *os.File, f manifest.File, d *result) bool {
 
 // takeLocal makes a temporary file for u: the old file itself under a second
 // name when that is safe, a copy otherwise.
-func (r *Replica) takeLocal(u reuse) (string, error) {
-	temp := filepath.Join(tempDir, rand.Text())
-	if u.alone && r.unchanged(u.from.Path) && r.root.Link(disk(u.from.Path), temp) == nil {
-		if fi, err := r.root.Lstat(temp); err == nil {
+func (r *Replica) takeLocal(u reuse, t temp) error {
+	if u.alone && r.unchanged(u.from.Path) && r.root.Link(disk(u.from.Path), t.path()) == nil {
+		if fi, err := r.root.Lstat(t.path()); err == nil {
 			r.moving[u.from.Path] = fi
 		}
-		return temp, nil
+		return nil
 	}
-	file, err := r.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	file, err := t.create()
 	if err != nil {
-		return "", err
+		return err
 	}
 	err = r.copyFrom(file, u.from, u.change.File)
 	if e := file.Close(); err == nil {
 		err = e
 	}
 	if err != nil {
-		r.root.Remove(temp)
+		t.remove()
 	}
-	return temp, err
+	return err
 }
 
 // unchanged reports whether the file at p is as this replica placed it, by its
@@ -161,6 +155,12 @@ func (r *Replica) fillWhole(ctx context.Context, file *os.File, f manifest.File,
 	return nil
 }
 
+func (d *result) inlined() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.inlineFiles++
+}
+
 func (d *result) fetched(files, bytes int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -178,8 +178,12 @@ func (r *Replica) get(ctx context.Context, f manifest.File, off, n int64) (io.Re
 }
 
 // fillParts fetches a large file by ranges, in parallel; what the version that
-// is in place has already is taken from there.
+// is in place has already is taken from there. Every part is verified by its
+// own hash, which the manifest vouches for as for the file's.
 func (r *Replica) fillParts(ctx context.Context, file *os.File, f manifest.File, d *result) error {
+	if n := (f.Size + f.PartSize - 1) / f.PartSize; n != int64(len(f.Parts)) {
+		return fmt.Errorf("the manifest has %d of %d parts: %w", len(f.Parts), n, errMoved)
+	}
 	if err := file.Truncate(f.Size); err != nil {
 		return err
 	}
@@ -204,7 +208,7 @@ func (r *Replica) fillParts(ctx context.Context, file *os.File, f manifest.File,
 		return err
 	}
 	d.fetched(1, 0)
-	return verify(file, f)
+	return nil
 }
 
 // localParts returns readers of the parts that the version in place has.

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -37,18 +38,20 @@ func openJournal(path string) (*journal, []manifest.File, error) {
 	return &journal{file: file}, left, nil
 }
 
-// add notes that f is about to appear. It is for crashes of the process: one of
+// add notes that files are about to appear. It is for crashes of the process: one of
 // the machine loses the index's last words too. Its error is no reason to stop:
 // only a crash would make the file look like a stranger's.
-func (j *journal) add(f manifest.File) error {
-	f.Parts, f.PartSize = nil, 0
-	line, err := json.Marshal(f)
-	if err != nil {
-		return err
+func (j *journal) add(files ...manifest.File) error {
+	var lines bytes.Buffer
+	for _, f := range files {
+		f.Parts, f.PartSize = nil, 0
+		if err := json.NewEncoder(&lines).Encode(f); err != nil {
+			return err
+		}
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if _, err := j.file.Write(append(line, '\n')); err != nil {
+	if _, err := j.file.Write(lines.Bytes()); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	return nil

@@ -54,8 +54,8 @@ func (r *Replica) hashOf(p manifest.Path) (manifest.Hash, error) {
 
 // inPlace reports whether the file holds what f says already, and gives it f's
 // mode and time then.
-func (r *Replica) inPlace(f manifest.File, d *result) bool {
-	fi, err := r.root.Lstat(disk(f.Path))
+func (r *Replica) inPlace(f manifest.File, in *folder, d *result) bool {
+	fi, err := in.lstat(f.Path)
 	if err != nil || !fi.Mode().IsRegular() || fi.Size() != f.Size {
 		return false
 	}
@@ -69,45 +69,44 @@ func (r *Replica) inPlace(f manifest.File, d *result) bool {
 			return false
 		}
 	}
-	if err := r.dress(disk(f.Path), f); err != nil {
+	if err := dress(r.root, disk(f.Path), f); err != nil {
 		d.fail(f.Path, err)
 		return true
 	}
-	r.arrived(f, d)
+	r.arrived(f, in, d)
 	return true
 }
 
 // dress gives a file its mode and time.
-func (r *Replica) dress(name string, f manifest.File) error {
-	if err := r.root.Chmod(name, f.Mode.Perm()); err != nil {
+func dress(root *os.Root, name string, f manifest.File) error {
+	if err := root.Chmod(name, f.Mode.Perm()); err != nil {
 		return err
 	}
-	return r.root.Chtimes(name, time.Time{}, f.ModTime())
+	return root.Chtimes(name, time.Time{}, f.ModTime())
 }
 
 // settle moves a verified temporary file to its name. The rename is the only
 // step that anybody sees.
-func (r *Replica) settle(f manifest.File, temp string, d *result) {
-	err := r.dress(temp, f)
+func (r *Replica) settle(f manifest.File, t temp, in *folder, d *result) {
+	err := dress(t.root, t.base, f)
 	if err == nil {
-		err = r.makeRoom(f.Path, d)
+		err = r.makeRoom(f.Path, in, d)
 	}
 	if err == nil {
-		r.announce(f)
-		err = r.within(f.Path, func() error { return r.root.Rename(temp, disk(f.Path)) })
+		err = r.within(f.Path, func() error { return r.root.Rename(t.path(), disk(f.Path)) })
 	}
 	if err != nil {
-		r.root.Remove(temp)
+		t.remove()
 		d.fail(f.Path, fmt.Errorf("place %s: %w", f.Path, err))
 		return
 	}
-	r.arrived(f, d)
+	r.arrived(f, in, d)
 }
 
-// announce journals f, if the disk lets it.
-func (r *Replica) announce(f manifest.File) {
-	if err := r.journal.add(f); err != nil {
-		r.log.Debug("not journaled", "path", f.Path, "err", err)
+// announce journals files that are about to appear, if the disk lets it.
+func (r *Replica) announce(files ...manifest.File) {
+	if err := r.journal.add(files...); err != nil {
+		r.log.Debug("not journaled", "path", files[0].Path, "err", err)
 	}
 }
 
@@ -133,21 +132,30 @@ func (r *Replica) within(p manifest.Path, change func() error) error {
 
 // arrived notes that f is in place. When the file is no longer as it was
 // placed, somebody was quicker, and its Stat proves nothing.
-func (r *Replica) arrived(f manifest.File, d *result) {
-	e := manifest.Entry{File: f}
-	fi, err := r.root.Lstat(disk(f.Path))
-	if err == nil {
-		if stat := manifest.StatOf(fi); stat.MTime == f.MTime && stat.Size == f.Size {
-			e.Stat = stat
-		}
+func (r *Replica) arrived(f manifest.File, in *folder, d *result) {
+	var stat manifest.Stat
+	if fi, err := in.lstat(f.Path); err == nil {
+		stat = manifest.StatOf(fi)
 	}
-	d.place(e)
+	d.place(seen(f, stat))
+}
+
+// seen returns what the index notes of f, which looked like stat once it was in
+// place.
+func seen(f manifest.File, stat manifest.Stat) manifest.Entry {
+	if stat.MTime != f.MTime || stat.Size != f.Size {
+		return manifest.Entry{File: f}
+	}
+	return manifest.Entry{File: f, Stat: stat}
 }
 
 // makeRoom prepares the name p for a file: its directory is there, and what
 // stands at p may be replaced. A stranger's file is kept beside.
-func (r *Replica) makeRoom(p manifest.Path, d *result) error {
-	fi, err := r.root.Lstat(disk(p))
+func (r *Replica) makeRoom(p manifest.Path, in *folder, d *result) error {
+	fi, err := in.lstat(p)
+	if err != nil && in.root != nil {
+		return nil
+	}
 	if err != nil {
 		return r.parents(p, d) // a file or a symlink may stand where p needs a directory
 	}

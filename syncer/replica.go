@@ -9,7 +9,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -35,7 +34,7 @@ type ReplicaOptions struct {
 	Source string // the source's id in the store
 	Index  string // path of the index file; a lock stands beside it
 
-	Workers int           // transfers at a time; 0 means 16
+	Workers int           // transfers at a time; 0 means 64
 	Poll    time.Duration // between looks at the log while the bus is away; 0 means 15 s
 
 	Log     *slog.Logger  // nil discards
@@ -67,6 +66,7 @@ type Replica struct {
 	lock *flock.Flock
 	root *os.Root
 
+	shelves []*shelf
 	journal *journal
 
 	reached manifest.Position        // the newest generation that was worked on
@@ -96,7 +96,7 @@ func NewReplica(opt ReplicaOptions) *Replica {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	if opt.Workers == 0 {
-		opt.Workers = 16
+		opt.Workers = 64
 	}
 	if opt.Poll == 0 {
 		opt.Poll = defaultPoll
@@ -499,11 +499,8 @@ func (r *Replica) open() (err error) {
 	if r.root, err = os.OpenRoot(r.opt.Dir); err != nil {
 		return fmt.Errorf("replica: %w", err)
 	}
-	if err := r.root.RemoveAll(tempDir); err != nil {
-		return fmt.Errorf("sweep temporary files: %w", err)
-	}
-	if err := r.root.MkdirAll(tempDir, 0o700); err != nil {
-		return fmt.Errorf("replica: %w", err)
+	if r.shelves, err = openShelves(r.root); err != nil {
+		return fmt.Errorf("replica: temporary files: %w", err)
 	}
 	var left []manifest.File
 	if r.journal, left, err = openJournal(r.opt.Index + ".placing"); err != nil {
@@ -515,6 +512,9 @@ func (r *Replica) open() (err error) {
 // close gives back what open took, all or some.
 func (r *Replica) close() {
 	var err error
+	for _, s := range r.shelves {
+		s.close()
+	}
 	if r.root != nil {
 		r.root.RemoveAll(manifest.Reserved)
 		err = r.root.Close()
@@ -532,9 +532,6 @@ func (r *Replica) close() {
 		r.log.Warn("not closed well", "err", err)
 	}
 }
-
-// tempDir holds files until they are verified.
-var tempDir = filepath.Join(manifest.Reserved, "tmp")
 
 // publish makes the loop's state visible to Status.
 func (r *Replica) publish() {

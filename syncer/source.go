@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
@@ -44,7 +45,7 @@ type SourceOptions struct {
 	KeepDeleted     bool // files that go from the source stay in the bucket
 	AllowMassDelete bool
 	Takeover        bool
-	Workers         int // uploads at a time; 0 means 16
+	Workers         int // uploads at a time; 0 means 64
 
 	Log       *slog.Logger    // nil discards
 	Ready     func()          // called once, when the first scan is committed
@@ -82,6 +83,7 @@ type Source struct {
 	retryRoot time.Time     // when a lost root is looked at again
 
 	queue    *queue
+	memory   *semaphore.Weighted // bytes of small files that are being sent
 	outcomes chan outcome
 	scans    chan scanned
 	scanning bool
@@ -120,13 +122,14 @@ func NewSource(opt SourceOptions) *Source {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	if opt.Workers == 0 {
-		opt.Workers = 16
+		opt.Workers = 64
 	}
 	s := &Source{
 		opt:      opt,
 		log:      opt.Log,
 		wal:      OpenLog(opt.Store, opt.Source),
 		queue:    newQueue(),
+		memory:   semaphore.NewWeighted(memoryMax),
 		outcomes: make(chan outcome, 1024),
 		scans:    make(chan scanned, 1),
 		busy:     make(map[manifest.Path]phase),

@@ -183,6 +183,41 @@ func TestRenameUploadsNothing(t *testing.T) {
 	r.checkSame()
 }
 
+// A store without range copies, as GCS is, takes the whole of what a file
+// begins with.
+func TestDeltaByAppend(t *testing.T) {
+	r, j := judged(t)
+	j.Limits = objstore.Caps{Append: true, MinPart: 1, MaxPart: 5 << 40, MaxParts: 32}
+	const size, more = 33<<20 + 5, 1 << 20 // the last part is short
+	content := make([]byte, size+more)
+	source := rand.NewChaCha8([32]byte{2})
+	source.Read(content)
+	for _, step := range []struct {
+		what string
+		make func()
+		sent int64
+	}{
+		{"new", func() { content = content[:size] }, size},
+		{"appended to", func() { content = content[:size+more] }, more},
+		{"appended to after a change in the short part", func() { content[size+more-1]++; content = append(content, 1, 2, 3) }, size + more + 3},
+		{"changed in the middle", func() { content[size/2]++ }, size + more + 3},
+		{"cut", func() { content = content[:size] }, size},
+	} {
+		before := j.uploaded()
+		step.make()
+		if err := os.WriteFile(r.disk("big"), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r.mustSync()
+		if got := j.uploaded() - before; got != step.sent {
+			t.Errorf("%s: %d bytes uploaded, want %d", step.what, got, step.sent)
+		}
+		if r.object("big") != string(content) {
+			t.Fatalf("%s: the object is another", step.what)
+		}
+	}
+}
+
 func TestDelta(t *testing.T) {
 	r, j := judged(t)
 	const size, part = 64 << 20, 8 << 20

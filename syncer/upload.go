@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -18,6 +19,10 @@ import (
 // inlineMax is the size in bytes up to which a file's content goes along with
 // its event.
 const inlineMax = 16 << 10
+
+// memoryMax is how many bytes of small files are held at a time while they are
+// sent: many small files are in flight, few of 15 MiB.
+const memoryMax = 128 << 20
 
 // An outcome is how a job ended.
 type outcome struct {
@@ -67,10 +72,17 @@ func (s *Source) sendFile(ctx context.Context, j job, o *outcome) error {
 	defer file.Close()
 	read := time.Now()
 	stat := file.Stat()
+	if !j.large() {
+		held := min(stat.Size, memoryMax)
+		if err := s.memory.Acquire(ctx, held); err != nil {
+			return err
+		}
+		defer s.memory.Release(held)
+	}
 	o.entry = manifest.Entry{File: manifest.File{
 		Path: j.path, Mode: stat.Mode.Perm(), Size: stat.Size, MTime: stat.MTime,
 	}}
-	content, err := s.hash(file, &o.entry.File)
+	content, err := s.hash(file, j.old.PartSize, &o.entry.File)
 	if err != nil {
 		return localError{err}
 	}
@@ -127,8 +139,8 @@ func (s *Source) orphan(ctx context.Context, key string) bool {
 }
 
 // hash fills in what the content says, and returns the content of a small file.
-func (s *Source) hash(file *manifest.Stable, f *manifest.File) (content []byte, err error) {
-	if f.PartSize = manifest.PartSize(f.Size); f.PartSize > 0 {
+func (s *Source) hash(file *manifest.Stable, partSize int64, f *manifest.File) (content []byte, err error) {
+	if f.PartSize = manifest.PartSize(f.Size, partSize); f.PartSize > 0 {
 		f.Hash, f.Parts, err = file.Hash(f.PartSize)
 		return nil, err
 	}
@@ -192,34 +204,59 @@ func (s *Source) write(ctx context.Context, j job, o *outcome, file *manifest.St
 	if opts.Cond.If == objstore.Rev(j.old.Rev) && !opts.Cond.Absent {
 		base = opts.Cond.If
 	}
-	parts, reused := s.parts(f, j.old, base, file)
+	parts := s.parts(f, j.old, base, file)
 	info, err := s.opt.Store.Assemble(ctx, string(f.Path), base, parts, file.Check, opts)
 	if err == nil {
-		o.uploaded, o.reused = f.Size-reused, reused
+		_, o.uploaded = objstore.PartsSize(parts)
+		o.reused = f.Size - o.uploaded
 	}
 	return info, err
 }
 
 // parts cuts the file so that what the object already holds is copied inside
 // the store. base is the object's revision, "" when it cannot be used.
-func (s *Source) parts(f, old manifest.File, base objstore.Rev, file io.ReaderAt) ([]objstore.Part, int64) {
-	usable := base != "" && s.opt.Store.Caps().RangeCopy && old.PartSize == f.PartSize
-	var (
-		parts  []objstore.Part
-		reused int64
-	)
+func (s *Source) parts(f, old manifest.File, base objstore.Rev, file io.ReaderAt) []objstore.Part {
+	caps := s.opt.Store.Caps()
+	if base == "" || old.PartSize != f.PartSize {
+		old = manifest.File{}
+	}
+	if caps.Append && !caps.RangeCopy {
+		return appended(f, old, file)
+	}
+	var parts []objstore.Part
 	for i, h := range f.Parts {
 		off := int64(i) * f.PartSize
 		part := objstore.Part{Size: min(f.PartSize, f.Size-off)}
-		if usable && i < len(old.Parts) && old.Parts[i] == h && off+part.Size <= old.Size {
+		if caps.RangeCopy && i < len(old.Parts) && old.Parts[i] == h && off+part.Size <= old.Size {
 			part.Base = off
-			reused += part.Size
 		} else {
 			part.Body = io.NewSectionReader(file, off, part.Size)
 		}
 		parts = append(parts, part)
 	}
-	return parts, reused
+	return parts
+}
+
+// appended takes the whole object where the file begins with it.
+func appended(f, old manifest.File, file io.ReaderAt) []objstore.Part {
+	rest := int64(0)
+	var parts []objstore.Part
+	if old.Size > 0 && old.Size < f.Size && begins(f, old, file) {
+		rest = old.Size
+		parts = append(parts, objstore.Part{Size: rest})
+	}
+	return append(parts, objstore.Part{Size: f.Size - rest, Body: io.NewSectionReader(file, rest, f.Size-rest)})
+}
+
+// begins reports whether f, whose bytes are file, begins with the whole of old.
+func begins(f, old manifest.File, file io.ReaderAt) bool {
+	last := len(old.Parts) - 1
+	if last < 0 || !slices.Equal(old.Parts[:last], f.Parts[:last]) {
+		return false
+	}
+	off := int64(last) * old.PartSize
+	hash, _, err := manifest.HashReader(io.NewSectionReader(file, off, old.Size-off), 0)
+	return err == nil && hash == old.Parts[last]
 }
 
 // copyInside makes the object from one that holds the same bytes: a renamed or
@@ -231,7 +268,7 @@ func (s *Source) copyInside(ctx context.Context, f manifest.File, opts objstore.
 	s.mu.RLock()
 	twin, ok := s.index.Files().Find(f.Hash)
 	s.mu.RUnlock()
-	if !ok || twin.Path == f.Path || twin.Rev == "" || twin.Size != f.Size || f.Size > s.opt.Store.Caps().MaxPart {
+	if !ok || twin.Path == f.Path || twin.Rev == "" || twin.Size != f.Size {
 		return objstore.Info{}, false
 	}
 	info, err := s.opt.Store.Copy(ctx, string(f.Path), string(twin.Path), objstore.Rev(twin.Rev), opts)

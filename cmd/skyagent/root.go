@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/skyagent/skyagent/objstore/pace"
 )
 
 // Exit codes; the help of every command lists them.
@@ -31,8 +33,8 @@ and the bus is embedded in the watch:
   skyagent watch ~/datasets            # in one terminal
   skyagent copy datasets ./replica     # in another
 
-A storage is a URL (s3://bucket/prefix, gs://bucket/prefix, file:///path) or the
-name of one that lives in the data directory.
+A storage is a URL (s3://bucket/prefix, r2://bucket, gs://bucket, file:///path)
+or the name of one that lives in the data directory.
 
 Exit codes: 0 done, 1 error, 2 usage, 3 partly synced.`
 
@@ -53,6 +55,7 @@ type commonFlags struct {
 	nats      string
 	metrics   string
 	source    string
+	limits    pace.Limits
 }
 
 // run is main without the process: it returns the exit code.
@@ -102,6 +105,7 @@ func (p *program) command() *cobra.Command {
 	flags.StringVar(&p.flags.nats, "nats", "", "`URL[,URL]` of the bus (default: embedded, or the one on this machine)")
 	flags.StringVar(&p.flags.metrics, "metrics", "127.0.0.1:9464", "`ADDR` for Prometheus and health; off to disable; a taken port moves on to the next")
 	flags.BoolVar(&p.flags.anonymous, "anonymous", false, "send no credentials, for public buckets")
+	limitFlags(flags, &p.flags.limits)
 	root.AddCommand(p.watchCommand(), p.syncCommand(), p.copyCommand(), p.statusCommand(),
 		p.eventsCommand(), p.debugCommand(), p.versionCommand())
 	root.InitDefaultCompletionCmd()

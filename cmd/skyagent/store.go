@@ -14,7 +14,7 @@ import (
 // openStore returns the target's store with retries, and measured when set is
 // not nil.
 func (p *program) openStore(ctx context.Context, t target, set *metrics.Set) (objstore.Store, error) {
-	store, err := open.Location(ctx, t.location, open.Options{Anonymous: p.flags.anonymous})
+	store, err := open.Location(ctx, t.location, open.Options{Anonymous: p.flags.anonymous, Limits: p.flags.limits})
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,16 +65,26 @@ func (f targetFlags) resolve(p places, root string) (target, error) {
 	if err := checkName(name); err != nil {
 		return target{}, err
 	}
-	switch f.store {
-	case "", "file":
+	if f.store == "" || f.store == "file" {
 		return target{name: name, location: fileLocation(p, name), create: true}, nil
-	default:
-		loc, err := parseLocation(f.store + "://" + name)
-		if err != nil {
-			return target{}, err
-		}
-		return target{name: name, location: loc}, nil
 	}
+	scheme, ok := stores[f.store]
+	if !ok {
+		return target{}, usageHint(fmt.Errorf("no store %q", f.store), "--store is one of "+strings.Join(storeNames(), ", "))
+	}
+	loc, err := parseLocation(scheme + "://" + name)
+	if err != nil {
+		return target{}, err
+	}
+	return target{name: name, location: loc}, nil
+}
+
+// stores are the values of --store for stores whose buckets have a URL, and
+// its scheme.
+var stores = map[string]string{"s3": "s3", "r2": "r2", "gcs": "gs"}
+
+func storeNames() []string {
+	return append([]string{"file"}, slices.Sorted(maps.Keys(stores))...)
 }
 
 // parseLocation reads a URL that a person wrote.
@@ -83,7 +94,7 @@ func parseLocation(s string) (objstore.Location, error) {
 		err = fmt.Errorf("bucket URL %q: %s:// is not supported yet; what is: %s://", s, loc.Scheme, strings.Join(open.Schemes, "://, "))
 	}
 	if err != nil {
-		return loc, usageHint(err, "write the storage as file:///PATH or s3://BUCKET[/PREFIX]")
+		return loc, usageHint(err, "write the storage as file:///PATH, s3://BUCKET[/PREFIX], r2://BUCKET[/PREFIX] or gs://BUCKET[/PREFIX]")
 	}
 	return loc, nil
 }
@@ -99,7 +110,7 @@ func named(p places, storage string) (target, error) {
 	}
 	if checkName(storage) != nil {
 		return target{}, usageHint(fmt.Errorf("%q is not a storage: neither a name nor a URL", storage),
-			"the storage comes first, by its name or as file:///PATH or s3://BUCKET[/PREFIX]")
+			"the storage comes first, by its name or as file:///PATH, s3://BUCKET[/PREFIX], r2://BUCKET[/PREFIX] or gs://BUCKET[/PREFIX]")
 	}
 	t := target{name: storage, location: fileLocation(p, storage)}
 	if _, err := os.Stat(t.location.Bucket); errors.Is(err, fs.ErrNotExist) {

@@ -13,8 +13,6 @@ import (
 
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
-	"github.com/skyagent/skyagent/objstore/gcs"
-	"github.com/skyagent/skyagent/objstore/s3"
 	"github.com/skyagent/skyagent/syncer"
 )
 
@@ -133,9 +131,6 @@ func hintFor(err error) string {
 		fenced  *manifest.FencedError
 		guarded *syncer.GuardedError
 		version *manifest.VersionError
-		noCreds *s3.CredentialsError
-		noADC   *gcs.CredentialsError
-		store   *objstore.Error
 	)
 	switch {
 	case errors.As(err, &known):
@@ -158,16 +153,9 @@ func hintFor(err error) string {
 		return "start skyagent watch or skyagent sync for this storage first"
 	case errors.Is(err, manifest.ErrCorrupt):
 		return "run skyagent sync where the source is: it writes a checkpoint that stands in for damaged commits"
-	case errors.As(err, &noCreds):
-		return "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; --anonymous reads a public bucket"
-	case errors.As(err, &noADC):
-		return "run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS; --anonymous reads a public bucket"
-	case errors.Is(err, objstore.ErrNoBucket) && errors.As(err, &store) && store.Bucket.Scheme == "gs":
-		return "create the bucket first, with gcloud storage buckets create gs://" + store.Bucket.Bucket + ", or check its name"
-	case errors.Is(err, objstore.ErrNoBucket) && errors.As(err, &store) && store.Bucket.Scheme == "file":
-		return "start skyagent watch or skyagent sync for this storage first, or check the path"
-	case errors.Is(err, objstore.ErrNoBucket):
-		return "create the bucket first, or check its name, AWS_ENDPOINT_URL_S3 and AWS_REGION"
+	}
+	if hint := storeHint(err); hint != "" {
+		return hint
 	}
 	return systemHint(err)
 }
@@ -179,25 +167,17 @@ func heldHint(held *syncer.HeldError) string {
 	return "use --takeover to make this directory the storage's source, or give it another storage with --name or --to"
 }
 
-// systemHint knows the errors of disks and stores.
+// systemHint knows the errors of disks.
 func systemHint(err error) string {
 	var store *objstore.Error
 	fromStore := errors.As(err, &store)
 	switch {
-	case fromStore && store.Bucket.Scheme == "gs" && errors.Is(err, fs.ErrPermission):
-		return fmt.Sprintf("check that your credentials (GOOGLE_APPLICATION_CREDENTIALS, gcloud auth application-default login) may read and write objects of %s", store.Bucket.URL())
-	case fromStore && store.Bucket.Scheme == "gs" && errors.Is(err, syscall.ECONNREFUSED):
-		return "nothing listens there: check STORAGE_EMULATOR_HOST and that the server runs"
-	case errors.Is(err, fs.ErrPermission) && fromStore:
-		return fmt.Sprintf("check that your credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID) may read and write %s", store.Bucket.URL())
 	case errors.Is(err, fs.ErrPermission):
 		return "check the owner and the permissions of that path"
 	case errors.Is(err, fs.ErrNotExist) && !fromStore:
 		return "check the path"
 	case errors.Is(err, syscall.ENOSPC):
 		return "free some disk space; it goes on from where it was"
-	case errors.Is(err, syscall.ECONNREFUSED) && fromStore:
-		return "nothing listens there: check AWS_ENDPOINT_URL_S3 and that the server runs"
 	}
 	return ""
 }

@@ -201,6 +201,9 @@ func (p *Process) read(stdout, stderr io.Reader) {
 // plain is under which a line is kept that is no JSON.
 const plain = "text"
 
+// PID returns the process's id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Stderr returns what the process said on standard error so far.
 func (p *Process) Stderr() string {
 	p.mu.Lock()

@@ -6,7 +6,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 )
 
 // A GCSServer is a fake-gcs-server, which keeps objects in memory, behind a
@@ -51,7 +50,7 @@ func (s *GCSServer) Report(f func(format string, args ...any)) { s.proxy.report 
 // NewBucket makes a bucket that nobody uses and returns its name.
 func (s *GCSServer) NewBucket(t testing.TB) string {
 	t.Helper()
-	name := fmt.Sprintf("test-%d-%d", time.Now().UnixNano(), buckets.Add(1))
+	name := bucketName()
 	resp, err := http.Post(s.Endpoint+"/storage/v1/b?project=test", "application/json", strings.NewReader(fmt.Sprintf(`{"name":%q}`, name)))
 	if err != nil {
 		t.Fatalf("create bucket %s: %v", name, err)

@@ -92,13 +92,14 @@ func readGCSRequest(r *http.Request) (*gcsRequest, error) {
 		q.action = seg[3]
 	}
 	if json && q.bucket == "" && r.Method == http.MethodPost {
-		q.bucket = bucketName(body)
+		q.bucket = newName(body)
 		q.action = "create"
 	}
 	return q, nil
 }
 
-func bucketName(body []byte) string {
+// newName returns the name of a bucket that is to be made.
+func newName(body []byte) string {
 	var b struct{ Name string }
 	if json.Unmarshal(body, &b) != nil {
 		return ""

@@ -158,7 +158,8 @@ func launch(t testing.TB, configure func(addr string) *process) *process {
 func environ(add ...string) []string {
 	var env []string
 	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "AWS_") && !strings.HasPrefix(kv, "VGW_") && !strings.HasPrefix(kv, "NATS_") {
+		if !strings.HasPrefix(kv, "AWS_") && !strings.HasPrefix(kv, "VGW_") && !strings.HasPrefix(kv, "NATS_") &&
+			!strings.HasPrefix(kv, "MINIO_") {
 			env = append(env, kv)
 		}
 	}

@@ -14,12 +14,12 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
-// An S3Server is a versitygw over a directory.
+// An S3Server is one of S3's kind over a directory.
 type S3Server struct {
 	Endpoint  string // http://127.0.0.1:PORT
 	AccessKey string
 	SecretKey string
-	Dir       string // holds one directory for every bucket
+	Dir       string // holds one directory for every bucket; its objects are files for versitygw alone
 
 	*process
 }
@@ -28,7 +28,7 @@ type S3Server struct {
 func Versitygw(t testing.TB) *S3Server {
 	t.Helper()
 	path := binary(t, versitygw)
-	s := &S3Server{AccessKey: "skyagent-test", SecretKey: "skyagent-test-secret", Dir: t.TempDir()}
+	s := &S3Server{AccessKey: "skyagent-test", SecretKey: unusualSecret, Dir: t.TempDir()}
 	s.process = launch(t, func(addr string) *process {
 		return &process{
 			path: path, addr: addr, ready: answersHTTP,
@@ -41,21 +41,60 @@ func Versitygw(t testing.TB) *S3Server {
 	return s
 }
 
-func answersHTTP(addr string) error {
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Get("http://" + addr + "/")
-	if err != nil {
-		return err
-	}
-	return resp.Body.Close()
+// MinIO starts a server of the test's own, which ends with it. Building it, once,
+// takes a quarter of an hour.
+func MinIO(t testing.TB) *S3Server {
+	t.Helper()
+	path := binary(t, minio)
+	s := &S3Server{AccessKey: "skyagent-test", SecretKey: "skyagent-test-secret", Dir: t.TempDir()}
+	s.process = launch(t, func(addr string) *process {
+		return &process{
+			path: path, addr: addr, ready: servesMinIO,
+			args: []string{"server", "--quiet", "--address", addr, s.Dir},
+			env:  environ("MINIO_ROOT_USER="+s.AccessKey, "MINIO_ROOT_PASSWORD="+s.SecretKey, "MINIO_BROWSER=off", "MINIO_UPDATE=off"),
+		}
+	})
+	s.Endpoint = "http://" + s.addr
+	return s
 }
 
+func answersHTTP(addr string) error {
+	_, err := statusOf("http://" + addr + "/")
+	return err
+}
+
+// servesMinIO waits until the server has its disk: before that it answers 503.
+func servesMinIO(addr string) error {
+	status, err := statusOf("http://" + addr + "/minio/health/cluster")
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("health is %d", status)
+	}
+	return err
+}
+
+func statusOf(url string) (int, error) {
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get(url)
+	if err != nil {
+		return 0, err
+	}
+	return resp.StatusCode, resp.Body.Close()
+}
+
+// unusualSecret is a secret key that no output holds by chance, with the
+// characters that real ones have and that URLs encode.
+const unusualSecret = "sky/agent+Test=Secret/9QzX7"
+
 var buckets atomic.Int64
+
+func bucketName() string {
+	return fmt.Sprintf("test-%d-%d", time.Now().UnixNano(), buckets.Add(1))
+}
 
 // NewBucket makes a bucket that nobody uses and returns its name.
 func (s *S3Server) NewBucket(t testing.TB) string {
 	t.Helper()
-	name := fmt.Sprintf("test-%d-%d", time.Now().UnixNano(), buckets.Add(1))
+	name := bucketName()
 	if err := s.createBucket(t.Context(), name); err != nil {
 		t.Fatalf("create bucket %s: %v", name, err)
 	}
@@ -95,7 +134,11 @@ func (s *S3Server) Environ() []string {
 // Setenv gives the test itself that environment. It cannot be used in parallel
 // tests.
 func (s *S3Server) Setenv(t testing.TB) {
-	for _, kv := range s.Environ() {
+	setenv(t, s.Environ())
+}
+
+func setenv(t testing.TB, environ []string) {
+	for _, kv := range environ {
 		k, v, _ := strings.Cut(kv, "=")
 		t.Setenv(k, v)
 	}

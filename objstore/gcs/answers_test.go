@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/objstore/gcs"
@@ -77,6 +78,22 @@ func TestAnswers(t *testing.T) {
 			if n := asked.Load(); n != 1 {
 				t.Errorf("%d %s: asked %d times; retries are not this package's", tc.status, tc.reason, n)
 			}
+		}
+	}
+}
+
+// How long to wait is the server's to say.
+func TestRetryAfter(t *testing.T) {
+	s := answering(t, gcs.Config{}, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Retry-After", "7")
+		w.WriteHeader(503)
+	})
+	_, _, read := s.Get(t.Context(), "k", 0, -1, objstore.Cond{})
+	_, head := s.Head(t.Context(), "k")
+	for _, err := range []error{read, head} {
+		var throttled *objstore.Throttled
+		if !errors.As(err, &throttled) || throttled.After != 7*time.Second {
+			t.Errorf("got %v", err)
 		}
 	}
 }

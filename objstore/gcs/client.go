@@ -17,26 +17,27 @@ import (
 	htransport "google.golang.org/api/transport/http"
 
 	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/objstore/pace"
 )
 
 // Config says which bucket, and how to reach it. Credentials are Google's
 // application default ones.
 type Config struct {
 	Bucket       string
-	Prefix       string // of all keys, without slashes around it
-	Endpoint     string // URL of the server; empty is STORAGE_EMULATOR_HOST, or Google's
-	Anonymous    bool   // sign nothing: public buckets
-	Project      string // of a bucket that is made; empty is GOOGLE_CLOUD_PROJECT, or the credentials'
-	Location     string // of a bucket that is made; empty is Google's default, US
-	StorageClass string // of objects that are written; empty is the bucket's
-	KMSKey       string // name of the key that encrypts objects that are written; empty is the bucket's
-	UserProject  string // pays for the requests: buckets whose requester pays
-	Concurrency  int    // connections that are kept open; 0 means 64
+	Prefix       string      // of all keys, without slashes around it
+	Endpoint     string      // URL of the server; empty is STORAGE_EMULATOR_HOST, or Google's
+	Anonymous    bool        // sign nothing: public buckets
+	Project      string      // of a bucket that is made; empty is GOOGLE_CLOUD_PROJECT, or the credentials'
+	Location     string      // of a bucket that is made; empty is Google's default, US
+	StorageClass string      // of objects that are written; empty is the bucket's
+	KMSKey       string      // name of the key that encrypts objects that are written; empty is the bucket's
+	UserProject  string      // pays for the requests: buckets whose requester pays
+	Pace         *pace.Pacer // of all requests; nil is one of the Store's own, without limits
 }
 
 const (
-	google             = "https://storage.googleapis.com"
-	defaultConcurrency = 64
+	google    = "https://storage.googleapis.com"
+	idleConns = 256 // that are kept to one server
 	// A rewrite works for half a minute before it answers.
 	headerTimeout      = 2 * time.Minute
 	credentialsTimeout = 10 * time.Second
@@ -94,14 +95,10 @@ func newClient(ctx context.Context, c Config) (*client, error) {
 }
 
 func (c Config) transport() http.RoundTripper {
-	n := c.Concurrency
-	if n <= 0 {
-		n = defaultConcurrency
-	}
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	// The default keeps 2: with more in flight every other request would open
 	// a connection and close it again.
-	t.MaxIdleConns, t.MaxIdleConnsPerHost = 2*n, n
+	t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, idleConns
 	t.IdleConnTimeout = 90 * time.Second
 	t.ResponseHeaderTimeout = headerTimeout
 	t.WriteBufferSize, t.ReadBufferSize = 64<<10, 64<<10
@@ -110,7 +107,10 @@ func (c Config) transport() http.RoundTripper {
 	t.ForceAttemptHTTP2 = false
 	t.Protocols = new(http.Protocols)
 	t.Protocols.SetHTTP1(true)
-	return t
+	if c.Pace == nil {
+		c.Pace = pace.New(pace.Limits{})
+	}
+	return c.Pace.Transport(t)
 }
 
 // findCredentials makes missing ones, and those that Google refuses, an error

@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"cloud.google.com/go/auth"
 	"cloud.google.com/go/storage"
@@ -64,7 +66,7 @@ func named(err error) error {
 	case errors.As(err, &own):
 		return own.error
 	case errors.As(err, &answer):
-		return namedAnswer(answer, errors.Is(err, storage.ErrBucketNotExist))
+		return calmed(namedAnswer(answer, errors.Is(err, storage.ErrBucketNotExist)), answer)
 	case errors.As(err, &token) && !token.Temporary():
 		return fmt.Errorf("%w (credentials: %s)", fs.ErrPermission, oneLine(token))
 	}
@@ -85,6 +87,15 @@ func namedAnswer(e *googleapi.Error, noBucket bool) error {
 	default:
 		return kind
 	}
+}
+
+// calmed adds to the error that e became how long the server asks to wait.
+func calmed(became error, e *googleapi.Error) error {
+	seconds, err := strconv.Atoi(e.Header.Get("Retry-After"))
+	if err != nil || seconds < 0 || e.Code != http.StatusTooManyRequests && e.Code != http.StatusServiceUnavailable {
+		return became
+	}
+	return &objstore.Throttled{After: time.Duration(seconds) * time.Second, Err: became}
 }
 
 // kindOf returns the name of an answer, nil for one that may pass.
@@ -133,9 +144,9 @@ func saysNoBucket(e *googleapi.Error) bool {
 func transport(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
-		return u.Err
+		err = u.Err
 	}
-	return err
+	return objstore.Network(err)
 }
 
 // status returns the HTTP status of an answer, 0 when there was none.
@@ -173,6 +184,6 @@ func xmlError(resp *http.Response) error {
 	if xml.Unmarshal(body, &said) != nil { // a proxy's page, or nothing
 		said.Message = http.StatusText(resp.StatusCode)
 	}
-	return &googleapi.Error{Code: resp.StatusCode, Message: said.Message,
+	return &googleapi.Error{Code: resp.StatusCode, Message: said.Message, Header: resp.Header,
 		Errors: []googleapi.ErrorItem{{Reason: said.Code, Message: said.Message}}}
 }

@@ -144,7 +144,7 @@ func read(key string, resp *http.Response) (io.ReadCloser, objstore.Info, error)
 		return resp.Body, info, nil
 	}
 	if want, ok := crc32cOf(h); ok {
-		return &checked{ReadCloser: resp.Body, want: want}, info, nil
+		return &checked{ReadCloser: resp.Body, left: resp.ContentLength, want: want}, info, nil
 	}
 	return resp.Body, info, nil
 }
@@ -165,19 +165,20 @@ func crc32cOf(h http.Header) (uint32, bool) {
 	return 0, false
 }
 
-// A checked is the body of a whole object that ends in an error when its bytes
-// are not those of the checksum. Nothing that was read can be taken back then,
-// so it is no error to go on after.
+// A checked is the body of a whole object that breaks before its last bytes
+// when they are not those of the checksum.
 type checked struct {
 	io.ReadCloser
+	left      int64 // bytes to come; negative when that is not known
 	sum, want uint32
 }
 
 func (c *checked) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
+	c.left -= int64(n)
 	c.sum = crc32.Update(c.sum, castagnoli, p[:n])
-	if err == io.EOF && c.sum != c.want {
-		err = fmt.Errorf("the bytes have CRC32C %08x, the store says %08x: %w", c.sum, c.want, fs.ErrInvalid)
+	if (c.left == 0 || err == io.EOF && c.left < 0) && c.sum != c.want {
+		return 0, fmt.Errorf("the bytes have CRC32C %08x, the store says %08x: %w", c.sum, c.want, fs.ErrInvalid)
 	}
 	return n, err
 }

@@ -66,8 +66,8 @@ func (s *Store) Caps() objstore.Caps {
 // object returns the handle of a key of this Store.
 func (s *Store) object(key string) (*storage.ObjectHandle, error) {
 	name := s.prefix + key
-	if key == "" || name == "." || name == ".." || !utf8.ValidString(key) {
-		return nil, theirs{fmt.Errorf("%q cannot be the name of an object: %w", key, fs.ErrInvalid)}
+	if key == "" || name == "." || name == ".." || len(name) > 1024 || !utf8.ValidString(key) {
+		return nil, theirs{fmt.Errorf("no name for an object: %w", fs.ErrInvalid)}
 	}
 	return s.bucket.Object(name), nil
 }

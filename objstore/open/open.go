@@ -7,35 +7,36 @@ package open
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/objstore/file"
-	"github.com/skyagent/skyagent/objstore/gcs"
-	"github.com/skyagent/skyagent/objstore/s3"
+	"github.com/skyagent/skyagent/objstore/pace"
 )
 
 // Options say how to reach a bucket where its URL does not: a parameter of the
 // URL wins over the option of the same name.
 type Options struct {
-	Endpoint    string // ?endpoint=
-	Region      string // ?region=, for gs:// ?location=
-	Profile     string // ?profile=
-	Anonymous   bool   // ?anonymous=true
-	Concurrency int    // requests at once that keep their connections; 0 means 64
+	Endpoint  string      // ?endpoint=
+	Region    string      // ?region=, for gs:// ?location=
+	Profile   string      // ?profile=
+	Anonymous bool        // ?anonymous=true; r2:// has none
+	Limits    pace.Limits // of all requests
 }
 
 // Schemes are those that Bucket opens.
-var Schemes = []string{"file", "s3", "gs"}
+var Schemes = []string{"file", "s3", "r2", "gs"}
 
 // Bucket returns the Store for a URL:
 //
 //	file:///path[?xattr=off]
-//	s3://bucket[/prefix][?endpoint=URL&region=R&profile=P&anonymous=true]
-//	gs://bucket[/prefix][?endpoint=URL&anonymous=true&project=P&location=L&storage-class=C&kms-key=K&user-project=P]
+//	s3://bucket[/prefix][?endpoint=URL&region=R&profile=P&anonymous=true&path-style=true
+//	    &sse=aws:kms&sse-kms-key-id=K&storage-class=C&tags=K:V,K:V&requester-pays=true]
+//	r2://bucket[/prefix][?account=ID&jurisdiction=eu&endpoint=URL&profile=P&storage-class=C]
+//	gs://bucket[/prefix][?endpoint=URL&anonymous=true&project=P&location=L&storage-class=C
+//	    &kms-key=K&user-project=P]
 func Bucket(ctx context.Context, url string, opts Options) (objstore.Store, error) {
 	at, err := objstore.ParseLocation(url)
 	if err != nil {
@@ -49,7 +50,7 @@ func Location(ctx context.Context, at objstore.Location, opts Options) (objstore
 	switch at.Scheme {
 	case "file":
 		return openFile(at)
-	case "s3":
+	case "s3", "r2":
 		return openS3(ctx, at, opts)
 	case "gs":
 		return openGCS(ctx, at, opts)
@@ -66,47 +67,6 @@ func openFile(at objstore.Location) (objstore.Store, error) {
 		return nil, err
 	}
 	return file.New(file.Config{Path: at.Bucket, NoXattr: !xattr})
-}
-
-func openS3(ctx context.Context, at objstore.Location, opts Options) (objstore.Store, error) {
-	if err := known(at, "endpoint", "region", "profile", "anonymous"); err != nil {
-		return nil, err
-	}
-	anonymous, err := flag(at, "anonymous", opts.Anonymous)
-	if err != nil {
-		return nil, err
-	}
-	c := s3.Config{Bucket: at.Bucket, Prefix: at.Prefix, Anonymous: anonymous, Concurrency: opts.Concurrency,
-		Endpoint: text(at, "endpoint", opts.Endpoint), Region: text(at, "region", opts.Region), Profile: text(at, "profile", opts.Profile)}
-	if err := checkEndpoint(at, c.Endpoint); err != nil {
-		return nil, err
-	}
-	return s3.New(ctx, c)
-}
-
-func openGCS(ctx context.Context, at objstore.Location, opts Options) (objstore.Store, error) {
-	if err := known(at, "endpoint", "anonymous", "project", "location", "storage-class", "kms-key", "user-project"); err != nil {
-		return nil, err
-	}
-	anonymous, err := flag(at, "anonymous", opts.Anonymous)
-	if err != nil {
-		return nil, err
-	}
-	c := gcs.Config{Bucket: at.Bucket, Prefix: at.Prefix, Anonymous: anonymous, Concurrency: opts.Concurrency,
-		Endpoint: text(at, "endpoint", opts.Endpoint), Location: text(at, "location", opts.Region),
-		Project: text(at, "project", ""), StorageClass: text(at, "storage-class", ""),
-		KMSKey: text(at, "kms-key", ""), UserProject: text(at, "user-project", "")}
-	if err := checkEndpoint(at, c.Endpoint); err != nil {
-		return nil, err
-	}
-	return gcs.New(ctx, c)
-}
-
-func checkEndpoint(at objstore.Location, endpoint string) error {
-	if u, err := url.Parse(endpoint); endpoint != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-		return fmt.Errorf("bucket URL %q: endpoint %q is no http:// or https:// URL", at, endpoint)
-	}
-	return nil
 }
 
 // known refuses parameters that would be ignored: a slip of the pen must not

@@ -54,7 +54,29 @@ func TestGCS(t *testing.T) {
 	roundTrip(t, "gs://made-here/prefix?project=p&location=EU&storage-class=STANDARD&endpoint="+server.Endpoint)
 }
 
+// R2's own variables lead to its server, and those of the AWS tools nowhere.
+func TestR2(t *testing.T) {
+	server := servers.R2(t)
+	server.Setenv(t)
+	t.Setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+	t.Setenv("AWS_PROFILE", "nobody")
+	bucket := server.NewBucket(t)
+	roundTrip(t, "r2://"+bucket+"/prefix")
+	t.Setenv("R2_ENDPOINT_URL", "http://127.0.0.1:1")
+	roundTrip(t, "r2://"+bucket+"/prefix?storage-class=STANDARD_IA&endpoint="+server.Endpoint)
+}
+
+// Options reach a real server, which checks them.
+func TestS3Options(t *testing.T) {
+	server := servers.Versitygw(t)
+	server.Setenv(t)
+	roundTrip(t, "s3://"+server.NewBucket(t)+"?tags=team:a,cost center:b%3Dc&path-style=true&requester-pays=true&storage-class=STANDARD")
+}
+
 func TestRefuses(t *testing.T) {
+	for _, name := range []string{"R2_ENDPOINT_URL", "R2_ENDPOINT", "R2_ACCESS_KEY_ID"} {
+		t.Setenv(name, "")
+	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -64,15 +86,22 @@ func TestRefuses(t *testing.T) {
 	t.Setenv("STORAGE_EMULATOR_HOST", "")
 	t.Setenv("HOME", t.TempDir())
 	for url, want := range map[string]string{
-		"gcs://b":                       "gcs:// is not supported yet; what is: file://, s3://, gs://",
-		"r2://b":                        "r2:// is not supported yet",
+		"gcs://b":                       "gcs:// is not supported yet; what is: file://, s3://, r2://, gs://",
 		"gs://b":                        "no Google Cloud credentials found",
 		"gs://b?region=eu":              `no parameter "region"`,
 		"gs://b?endpoint=localhost":     "is no http:// or https:// URL",
+		"r2://b?region=eu":              `no parameter "region"`,
+		"r2://b?anonymous=true":         `no parameter "anonymous"`,
+		"r2://b?tags=a:b":               "r2://b: R2 has no tags",
+		"s3://b?tags=a":                 `"a" is not`,
+		"s3://b?tags=a:b,a:c":           `"a:c" is not`,
+		"s3://b?sse=rot13":              "not AES256",
+		"s3://b?path-style=perhaps":     "not on or off",
+		"s3://b?endpoint=http://u:p@h":  "no http:// or https:// URL",
 		"http://b":                      "http:// is not supported yet",
 		"s3://b?regoin=eu":              `no parameter "regoin"`,
 		"s3://b?anonymous=maybe":        "not on or off",
-		"s3://b?endpoint=localhost":     "is no http:// or https:// URL",
+		"s3://b?endpoint=localhost":     "no http:// or https:// URL",
 		"s3://b":                        "credentials",
 		"file:///srv/b?region=eu":       `no parameter "region"`,
 		"file://relative":               "relative",
@@ -83,7 +112,7 @@ func TestRefuses(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", url, err, want)
 		}
 	}
-	for _, url := range []string{"s3://b?anonymous=true", "gs://b?anonymous=true"} {
+	for _, url := range []string{"s3://b?anonymous=true&region=us-east-1", "gs://b?anonymous=true"} {
 		if _, err := open.Bucket(t.Context(), url, open.Options{}); err != nil {
 			t.Errorf("%s: %v", url, err)
 		}

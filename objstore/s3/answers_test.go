@@ -42,7 +42,7 @@ func TestAnswers(t *testing.T) {
 		{404, "NoSuchBucket", "", objstore.ErrNoBucket},
 		{403, "AccessDenied", "", fs.ErrPermission},
 		{403, "InvalidAccessKeyId", "", fs.ErrPermission},
-		{403, "RequestTimeTooSkewed", "", passing},
+		{403, "RequestTimeTooSkewed", "", fs.ErrInvalid},
 		{400, "ExpiredToken", "", fs.ErrPermission},
 		{400, "RequestTimeout", "", passing},
 		{400, "EntityTooLarge", "", fs.ErrInvalid},

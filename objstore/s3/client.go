@@ -1,12 +1,12 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -17,33 +17,55 @@ import (
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/objstore/pace"
 )
 
 // Config says which bucket, and how to reach it. What is empty comes from the
 // environment and the files that the AWS tools read.
 type Config struct {
+	Scheme      string // "s3", which "" is too, or "r2"
 	Bucket      string
 	Prefix      string // of all keys, without slashes around it
 	Endpoint    string // URL of the server; empty is Amazon's, or AWS_ENDPOINT_URL_S3
-	Region      string // empty and unset elsewhere, it is us-east-1
+	Region      string // empty, Amazon's buckets are asked where they are, and others in us-east-1
 	Profile     string
 	Anonymous   bool                    // sign nothing: public buckets
 	Credentials aws.CredentialsProvider // instead of what would be found
-	Concurrency int                     // connections that are kept open; 0 means 64
+	Pace        *pace.Pacer             // of all requests; nil is one of the Store's own, without limits
+	Uploads     string                  // directory that remembers multipart uploads, to go on with them; "" aborts them
+	Stall       time.Duration           // longest time without a byte of a body; 0 means 30 s
+	Answer      time.Duration           // longest time from a request's end to its answer's beginning; 0 means 2 min
+	PathStyle   *bool                   // whether the bucket stands in the path; nil is what the server is known for
+
+	// Of R2: the account's id, and "eu" or "fedramp" for buckets that are
+	// bound to a jurisdiction. Endpoint stands in for both.
+	Account, Jurisdiction string
+
+	Options
+
+	client aws.HTTPClient // of tests: instead of ours
 }
 
 const (
-	defaultRegion      = "us-east-1"
-	defaultConcurrency = 64
+	defaultRegion = "us-east-1"
+	defaultStall  = 30 * time.Second
+	idleConns     = 256 // that are kept to one server
 	// A server that copies 1 GiB before it answers needs a while.
-	headerTimeout = 2 * time.Minute
+	defaultAnswer = 2 * time.Minute
 	// Off EC2 the search for credentials ends by waiting for a server that is
 	// not there.
 	credentialsTimeout = 5 * time.Second
+	homeTimeout        = 5 * time.Second
 )
 
 // newClient returns a client that asks once and signs no payload.
 func newClient(ctx context.Context, c Config) (*s3.Client, error) {
+	if c.Pace == nil {
+		c.Pace = pace.New(pace.Limits{})
+	}
+	if c.scheme() == "r2" {
+		return c.newR2(ctx)
+	}
 	cfg, err := config.LoadDefaultConfig(ctx, c.load()...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: read AWS configuration: %w", c.where().URL(), err)
@@ -53,10 +75,36 @@ func newClient(ctx context.Context, c Config) (*s3.Client, error) {
 		// us-east-1 signs the same there.
 		cfg.Region = defaultRegion
 	}
+	client := s3.NewFromConfig(cfg, c.options)
+	if err := c.check(quirksOf(c.scheme(), aws.ToString(client.Options().BaseEndpoint))); err != nil {
+		return nil, err
+	}
 	if err := c.findCredentials(ctx, cfg.Credentials); err != nil {
 		return nil, err
 	}
-	return s3.NewFromConfig(cfg, c.options), nil
+	if home := c.home(ctx, client); home != "" && home != cfg.Region {
+		cfg.Region = home
+		client = s3.NewFromConfig(cfg, c.options)
+	}
+	return client, nil
+}
+
+// home asks Amazon in which region the bucket is, unless the caller says so.
+// It returns "" where it cannot know; the first request tells why, then.
+func (c Config) home(ctx context.Context, client *s3.Client) string {
+	o := client.Options()
+	if c.Region != "" || o.BaseEndpoint != nil || !quirksOf(c.scheme(), "").homes {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, homeTimeout)
+	defer cancel()
+	// Nobody needs a right for this answer: also a refusal has it.
+	out, err := client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &c.Bucket},
+		func(o *s3.Options) { o.Credentials = nil })
+	if err != nil {
+		return bucketRegion(err)
+	}
+	return aws.ToString(out.BucketRegion)
 }
 
 func (c Config) load() []func(*config.LoadOptions) error {
@@ -87,16 +135,11 @@ func (c Config) load() []func(*config.LoadOptions) error {
 // httpClient is the SDK's own kind of client: with AWS_CA_BUNDLE set it takes
 // no other.
 func (c Config) httpClient() *awshttp.BuildableClient {
-	n := c.Concurrency
-	if n <= 0 {
-		n = defaultConcurrency
-	}
 	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		// The default keeps 10: with more in flight every other request would
 		// open a connection and close it again.
-		t.MaxIdleConns, t.MaxIdleConnsPerHost = 2*n, n
+		t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, idleConns
 		t.IdleConnTimeout = 90 * time.Second
-		t.ResponseHeaderTimeout = headerTimeout
 		t.WriteBufferSize, t.ReadBufferSize = 64<<10, 64<<10
 		t.DisableCompression = true
 		// HTTP/2 would put all requests on one connection.
@@ -110,19 +153,31 @@ func (c Config) options(o *s3.Options) {
 	if c.Endpoint != "" {
 		o.BaseEndpoint = aws.String(c.Endpoint)
 	}
-	// BUCKET.localhost is no host; a dotted bucket fits no certificate.
-	o.UsePathStyle = o.BaseEndpoint != nil && !isAmazon(*o.BaseEndpoint) || strings.Contains(c.Bucket, ".")
+	q := quirksOf(c.scheme(), aws.ToString(o.BaseEndpoint))
+	// A dotted bucket fits no certificate.
+	o.UsePathStyle = q.pathStyle || strings.Contains(c.Bucket, ".")
+	if c.PathStyle != nil {
+		o.UsePathStyle = *c.PathStyle
+	}
+	if q.region != "" {
+		o.Region = q.region
+	}
+	if c.client != nil {
+		o.HTTPClient = c.client
+	}
+	// Time runs while a request is under way, not while it waits for its turn.
+	o.HTTPClient = paced{c.Pace, patient{o.HTTPClient, cmp.Or(c.Stall, defaultStall), cmp.Or(c.Answer, defaultAnswer)}}
 	o.DisableLogOutputChecksumValidationSkipped = true
+	o.APIOptions = append(o.APIOptions, c.Options.extra().middleware)
 }
 
-func isAmazon(endpoint string) bool {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return false
-	}
-	host := u.Hostname()
-	return strings.HasSuffix(host, ".amazonaws.com") || strings.HasSuffix(host, ".amazonaws.com.cn")
+// paced is a client that sends when it is its turn.
+type paced struct {
+	pacer  *pace.Pacer
+	client aws.HTTPClient
 }
+
+func (p paced) Do(req *http.Request) (*http.Response, error) { return p.pacer.Do(req, p.client.Do) }
 
 // findCredentials makes missing ones an error at once, with words for it.
 func (c Config) findCredentials(ctx context.Context, p aws.CredentialsProvider) error {
@@ -141,13 +196,20 @@ func (c Config) findCredentials(ctx context.Context, p aws.CredentialsProvider) 
 	return nil
 }
 
-func (c Config) where() objstore.Location {
-	return objstore.Location{Scheme: "s3", Bucket: c.Bucket, Prefix: c.Prefix}
+func (c Config) scheme() string {
+	if c.Scheme == "" {
+		return "s3"
+	}
+	return c.Scheme
 }
 
-// A CredentialsError says that no credentials were found where the AWS tools
-// look for them, or that those that were could not be used. It is an
-// fs.ErrPermission.
+func (c Config) where() objstore.Location {
+	return objstore.Location{Scheme: c.scheme(), Bucket: c.Bucket, Prefix: c.Prefix}
+}
+
+// A CredentialsError says that no credentials were found where the AWS tools,
+// or SkyPilot for R2, look for them, or that those that were could not be used.
+// It is an fs.ErrPermission.
 type CredentialsError struct {
 	Bucket objstore.Location
 	Err    error // of the last place that was looked at
@@ -156,6 +218,9 @@ type CredentialsError struct {
 // Error names the bucket. That this is no EC2 machine, the usual last word of
 // the search, is left out.
 func (e *CredentialsError) Error() string {
+	if e.Bucket.Scheme == "r2" {
+		return e.Bucket.URL() + ": R2 credentials: " + e.Err.Error()
+	}
 	if strings.Contains(e.Err.Error(), "IMDS") {
 		return e.Bucket.URL() + ": no AWS credentials found"
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -40,12 +41,18 @@ func named(err error) error {
 		return transport(err)
 	}
 	if region := bucketRegion(err); region != "" && (st == http.StatusMovedPermanently || st == http.StatusBadRequest) {
-		return fmt.Errorf("the bucket is in region %s: %w", region, fs.ErrInvalid)
+		return &RegionError{Region: region}
+	}
+	if wantsTLS(err, code) {
+		return fmt.Errorf("%w: %w", objstore.ErrTLS, ErrPlainHTTP)
+	}
+	if off := skew(err, code); off != 0 {
+		return &ClockError{Ahead: off}
 	}
 	if kind := kindOf(code, st); kind != nil {
-		return detailed(kind, code, message)
+		return calmed(detailed(kind, code, message), err)
 	}
-	return fmt.Errorf("server says %d %s: %s", st, code, message)
+	return calmed(fmt.Errorf("server says %d %s: %s", st, code, message), err)
 }
 
 // kindOf returns the name of an answer, nil for one that may pass. A HEAD's
@@ -56,13 +63,15 @@ func kindOf(code string, status int) error {
 		return objstore.ErrNoBucket
 	case "BucketAlreadyOwnedByYou":
 		return fs.ErrExist
-	case "BucketAlreadyExists", "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "XAdminUserNotFound": // not all of them 403 everywhere
+	case "PreconditionFailed": // under 200, as the end of a copy or an upload
+		return objstore.ErrPrecondition
+	case "BucketAlreadyExists", "AccessDenied", "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "XAdminUserNotFound": // not all of them 403 everywhere
 		return fs.ErrPermission
 	case "BucketNotEmpty":
 		return objstore.ErrNotEmpty
 	case "SlowDown", "TooManyRequests", "Throttling", "ThrottlingException", "RequestLimitExceeded", "RequestThrottled":
 		return objstore.ErrThrottled
-	case "RequestTimeout", "IncompleteBody", "BadDigest", "RequestTimeTooSkewed", // send it again
+	case "RequestTimeout", "IncompleteBody", "BadDigest", // send it again
 		"NoSuchUpload": // somebody swept it: assemble again
 		return nil
 	}
@@ -103,11 +112,75 @@ func detailed(kind error, code, message string) error {
 
 // transport takes the SDK's words and the URL off an error of the network.
 func transport(err error) error {
+	if errors.Is(err, errStalled) {
+		return errStalled
+	}
 	var u *url.Error
 	if errors.As(err, &u) {
-		return u.Err
+		err = u.Err
 	}
-	return err
+	return objstore.Network(err)
+}
+
+// ErrPlainHTTP says that a server which wants TLS was spoken to without.
+var ErrPlainHTTP = errors.New("the server refuses plain HTTP")
+
+// wantsTLS reports whether an answer is one to plain HTTP on a port for TLS: a
+// 400 without a word of S3's. For a HEAD the SDK makes the code of the status.
+func wantsTLS(err error, code string) bool {
+	var resp *smithyhttp.ResponseError
+	if code != "" && code != "BadRequest" || !errors.As(err, &resp) || resp.HTTPStatusCode() != http.StatusBadRequest || resp.Response == nil {
+		return false
+	}
+	r := resp.Response.Response
+	return r != nil && r.Request != nil && r.Request.URL.Scheme == "http" && r.Header.Get("X-Amz-Request-Id") == ""
+}
+
+// A RegionError says that requests went to another region than the bucket's.
+// It is an fs.ErrInvalid.
+type RegionError struct{ Region string }
+
+func (e *RegionError) Error() string { return "the bucket is in region " + e.Region }
+
+// Unwrap returns fs.ErrInvalid.
+func (e *RegionError) Unwrap() error { return fs.ErrInvalid }
+
+// A ClockError says that requests are refused because they look old, or not
+// yet valid. It is an fs.ErrInvalid.
+type ClockError struct {
+	Ahead time.Duration // how far this machine's clock is before the server's
+}
+
+func (e *ClockError) Error() string {
+	direction := "ahead of"
+	if e.Ahead < 0 {
+		direction = "behind"
+	}
+	return fmt.Sprintf("this machine's clock is %d minutes %s the server's", int(e.Ahead.Abs().Round(time.Minute).Minutes()), direction)
+}
+
+// Unwrap returns fs.ErrInvalid.
+func (e *ClockError) Unwrap() error { return fs.ErrInvalid }
+
+// maxSkew is how far a clock may be off before S3 refuses what it signs.
+const maxSkew = 15 * time.Minute
+
+// skew returns how far this machine's clock is ahead when an answer is a
+// refusal because of that, and 0 else. The answer to a HEAD has no code.
+func skew(err error, code string) time.Duration {
+	var resp *smithyhttp.ResponseError
+	if !errors.As(err, &resp) || resp.HTTPStatusCode() != http.StatusForbidden || resp.Response == nil {
+		return 0
+	}
+	at, err := http.ParseTime(resp.Response.Header.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	off := time.Since(at)
+	if code == "RequestTimeTooSkewed" || code == "RequestExpired" || off.Abs() > maxSkew {
+		return off
+	}
+	return 0
 }
 
 // status returns the HTTP status of an answer, 0 when there was none.
@@ -149,3 +222,7 @@ func hasCode(err error, codes ...string) bool {
 	}
 	return false
 }
+
+// errOdd is an answer of success without what it must hold: it came from
+// something on the way, and another may come from the server.
+var errOdd = errors.New("answer of success without content")

@@ -27,6 +27,12 @@ func (s *Store) List(ctx context.Context, prefix, after string) iter.Seq2[objsto
 		}
 		for {
 			out, err := s.client.ListObjectsV2(ctx, in)
+			if err == nil && out.IsTruncated == nil {
+				err = errOdd // nothing must not pass for an empty bucket
+			}
+			if hasCode(err, "XMinioInvalidObjectName") {
+				return // MinIO holds no "a//b", and will not look for it
+			}
 			if err != nil {
 				yield(objstore.Info{}, s.fail(ctx, objstore.OpList, prefix, err))
 				return
@@ -87,6 +93,9 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 func (s *Store) deleteSome(ctx context.Context, keys []string) error {
 	var ids []types.ObjectIdentifier
 	for _, key := range keys {
+		if err := s.check(key); err != nil {
+			return s.fail(ctx, objstore.OpDelete, key, err)
+		}
 		if len(keys) > 1 && !hasControl(key) {
 			ids = append(ids, types.ObjectIdentifier{Key: s.key(key)})
 			continue

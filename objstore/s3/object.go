@@ -6,26 +6,19 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"net"
 	"net/http"
-	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/encoding/httpbinding"
 
 	"github.com/skyagent/skyagent/objstore"
 )
-
-// The requests for single objects stand in this file alone: they are the ones
-// that a cheaper client than the SDK's could send.
-
-// unsigned spares the pass over the body that the SDK makes to sign it over
-// plain HTTP; over TLS it makes none.
-var unsigned = s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)
 
 // Head implements objstore.Store.
 func (s *Store) Head(ctx context.Context, key string) (objstore.Info, error) {
@@ -34,12 +27,17 @@ func (s *Store) Head(ctx context.Context, key string) (objstore.Info, error) {
 }
 
 func (s *Store) head(ctx context.Context, key string, cond objstore.Cond) (objstore.Info, error) {
-	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: s.bucket, Key: s.key(key), IfMatch: match(cond)})
+	if err := s.check(key); err != nil {
+		return objstore.Info{}, err
+	}
+	h := make(http.Header, 6)
+	ifMatch(h, cond.If)
+	resp, err := s.wire.do(ctx, request{method: http.MethodHead, key: s.prefix + key, header: h})
 	if err != nil {
 		return objstore.Info{}, unmatched(err, cond)
 	}
-	return objstore.Info{Key: key, Size: aws.ToInt64(out.ContentLength), Rev: rev(out.ETag),
-		ModTime: aws.ToTime(out.LastModified), Meta: metadata(out.Metadata)}, nil
+	resp.Body.Close()
+	return describe(key, resp)
 }
 
 // Get implements objstore.Store.
@@ -52,23 +50,27 @@ func (s *Store) get(ctx context.Context, key string, off, n int64, cond objstore
 	if n == 0 {
 		return s.nothing(ctx, key, cond) // HTTP has no empty range
 	}
-	out, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: s.bucket, Key: s.key(key),
-		Range: byteRange(off, n), IfMatch: match(cond)})
+	if err := s.check(key); err != nil {
+		return nil, objstore.Info{}, err
+	}
+	h := make(http.Header, 8)
+	ifMatch(h, cond.If)
+	if r := byteRange(off, n); r != "" {
+		h["Range"] = []string{r}
+	}
+	resp, err := s.wire.do(ctx, request{method: http.MethodGet, key: s.prefix + key, header: h})
 	if status(err) == http.StatusRequestedRangeNotSatisfiable {
 		return s.nothing(ctx, key, cond)
 	}
 	if err != nil {
 		return nil, objstore.Info{}, unmatched(err, cond)
 	}
-	info := objstore.Info{Key: key, Size: aws.ToInt64(out.ContentLength), Rev: rev(out.ETag),
-		ModTime: aws.ToTime(out.LastModified), Meta: metadata(out.Metadata)}
-	if _, total, ok := strings.Cut(aws.ToString(out.ContentRange), "/"); ok {
-		if info.Size, err = strconv.ParseInt(total, 10, 64); err != nil {
-			out.Body.Close()
-			return nil, objstore.Info{}, fmt.Errorf("content range %q: %w", *out.ContentRange, err)
-		}
+	info, err := describe(key, resp)
+	if err != nil {
+		resp.Body.Close()
+		return nil, objstore.Info{}, err
 	}
-	return out.Body, info, nil
+	return resp.Body, info, nil
 }
 
 // nothing answers a Get of no bytes.
@@ -80,14 +82,14 @@ func (s *Store) nothing(ctx context.Context, key string, cond objstore.Cond) (io
 	return http.NoBody, info, nil
 }
 
-func byteRange(off, n int64) *string {
+func byteRange(off, n int64) string {
 	switch {
 	case off == 0 && n < 0:
-		return nil
+		return ""
 	case n < 0 || n > math.MaxInt64-off:
-		return aws.String(fmt.Sprintf("bytes=%d-", off))
+		return fmt.Sprintf("bytes=%d-", off)
 	}
-	return aws.String(fmt.Sprintf("bytes=%d-%d", off, off+n-1))
+	return fmt.Sprintf("bytes=%d-%d", off, off+n-1)
 }
 
 // Put implements objstore.Store.
@@ -97,30 +99,67 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker, size in
 }
 
 func (s *Store) put(ctx context.Context, key string, body io.ReadSeeker, size int64, opts objstore.PutOptions) (objstore.Info, error) {
+	if err := s.check(key); err != nil {
+		return objstore.Info{}, err
+	}
 	if size > s.caps.MaxPart {
 		return objstore.Info{}, fmt.Errorf("%d bytes are more than one request takes: %w", size, fs.ErrInvalid)
 	}
-	if _, err := body.Seek(0, io.SeekStart); err != nil {
+	h := headers(opts)
+	if err := sum(h, body, size); err != nil {
 		return objstore.Info{}, err
 	}
-	src := &source{ReadSeeker: body}
-	out, err := s.client.PutObject(ctx, &s3.PutObjectInput{Bucket: s.bucket, Key: s.key(key), Body: src,
-		ContentLength: aws.Int64(size), Metadata: opts.Meta, IfMatch: match(opts.Cond), IfNoneMatch: absent(opts.Cond)}, unsigned)
+	etag, err := s.send(ctx, request{key: s.prefix + key, header: h}, body, size)
 	if err != nil {
-		return objstore.Info{}, unmatched(src.blame(err, size), opts.Cond)
+		return objstore.Info{}, unmatched(err, opts.Cond)
 	}
-	return objstore.Info{Key: key, Size: size, Rev: rev(out.ETag), ModTime: time.Now(), Meta: opts.Meta}, nil
+	return objstore.Info{Key: key, Size: size, Rev: rev(etag), ModTime: time.Now(), Meta: opts.Meta}, nil
+}
+
+// send puts an object, or a part of one as r says, and returns its ETag.
+func (s *Store) send(ctx context.Context, r request, body io.ReadSeeker, size int64) (*string, error) {
+	if _, err := body.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	src := &source{ReadSeeker: body}
+	r.method, r.body, r.size = http.MethodPut, src, size
+	r.header["Content-Type"] = []string{"application/octet-stream"}
+	resp, err := s.wire.do(ctx, r)
+	src.release()
+	if err != nil {
+		return nil, src.blame(err, size)
+	}
+	// Only a body that was read to its end leaves the connection to others.
+	io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
+	resp.Body.Close()
+	return aws.String(resp.Header.Get("Etag")), nil
 }
 
 // A source is a body that remembers whether it was to blame: what our own disk
-// did wrong is no reason to ask the server again.
+// did wrong is no reason to ask the server again. It is for one request: the
+// transport may go on reading when an answer came early or the context ended,
+// and would take bytes from the next attempt.
 type source struct {
 	io.ReadSeeker
+	mu     sync.Mutex // held by who reads; guards over
+	over   bool
 	read   atomic.Int64
 	failed atomic.Pointer[error] // the transport reads on a goroutine of its own
 }
 
+// release waits for a Read that is under way, and forbids others.
+func (s *source) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+}
+
 func (s *source) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return 0, net.ErrClosed
+	}
 	n, err := s.ReadSeeker.Read(p)
 	s.read.Add(int64(n))
 	if err != nil {
@@ -157,9 +196,15 @@ func (s *Store) Copy(ctx context.Context, dst, src string, from objstore.Rev, op
 }
 
 func (s *Store) copy(ctx context.Context, dst, src string, from objstore.Rev, opts objstore.PutOptions) (objstore.Info, error) {
+	if err := s.check(dst); err != nil {
+		return objstore.Info{}, err
+	}
 	have, err := s.head(ctx, src, objstore.Cond{If: from})
 	if err != nil {
 		return objstore.Info{}, err
+	}
+	if have.Size > s.caps.MaxPart {
+		return s.copyLarge(ctx, dst, src, have, opts)
 	}
 	in := &s3.CopyObjectInput{Bucket: s.bucket, Key: s.key(dst), CopySource: s.source(src), CopySourceIfMatch: match(objstore.Cond{If: have.Rev}),
 		Metadata: opts.Meta, MetadataDirective: "REPLACE"}
@@ -171,6 +216,9 @@ func (s *Store) copy(ctx context.Context, dst, src string, from objstore.Rev, op
 	out, err := s.client.CopyObject(ctx, in)
 	if err != nil {
 		return objstore.Info{}, unmatched(err, objstore.Cond{If: have.Rev})
+	}
+	if out.CopyObjectResult == nil || rev(out.CopyObjectResult.ETag) == "" {
+		return objstore.Info{}, errOdd
 	}
 	return objstore.Info{Key: dst, Size: have.Size, Rev: rev(out.CopyObjectResult.ETag),
 		ModTime: aws.ToTime(out.CopyObjectResult.LastModified), Meta: opts.Meta}, nil
@@ -214,12 +262,4 @@ func absent(c objstore.Cond) *string {
 		return nil
 	}
 	return aws.String("*")
-}
-
-// metadata is never nil, which would mean that it was not asked for.
-func metadata(m map[string]string) map[string]string {
-	if m == nil {
-		return map[string]string{}
-	}
-	return m
 }

@@ -3,6 +3,7 @@ package s3
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 
@@ -15,12 +16,15 @@ import (
 
 // A Store is a bucket, or the part of one below a prefix.
 type Store struct {
-	client *s3.Client
-	where  objstore.Location
-	bucket *string
-	prefix string // "" or ending in a slash
-	caps   objstore.Caps
-	copies int64 // bytes; the longest range that one part copies
+	client  *s3.Client
+	wire    *wire // for what moves objects; client does the rest
+	where   objstore.Location
+	bucket  *string
+	prefix  string // "" or ending in a slash
+	uploads *uploads
+	caps    objstore.Caps
+	quirks  quirks
+	copies  int64 // bytes; the longest range that one part copies
 }
 
 var _ objstore.Store = (*Store)(nil)
@@ -35,13 +39,18 @@ func New(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{client: client, where: c.where(), bucket: aws.String(c.Bucket), copies: 1 << 30}
+	extra := c.Options.extra()
+	wire, err := newWire(ctx, client, c.Bucket, extra)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.where().URL(), err)
+	}
+	q := quirksOf(c.scheme(), aws.ToString(client.Options().BaseEndpoint))
+	s := &Store{uploads: &uploads{dir: c.Uploads, active: make(map[string]bool)}, client: client, wire: wire, where: c.where(), bucket: aws.String(c.Bucket), copies: 1 << 30, quirks: q}
 	if c.Prefix != "" {
 		s.prefix = strings.Trim(c.Prefix, "/") + "/"
 	}
-	endpoint := client.Options().BaseEndpoint
-	s.caps = objstore.Caps{RangeCopy: true, CondCopy: endpoint == nil || isAmazon(*endpoint),
-		MinPart: 5 << 20, MaxPart: 5 << 30, MaxParts: 10_000}
+	s.caps = objstore.Caps{RangeCopy: true, CondCopy: q.condCopy, UniformParts: q.uniformParts,
+		MinPart: 5 << 20, MaxPart: q.maxPart, MaxParts: 10_000}
 	return s, nil
 }
 
@@ -50,6 +59,17 @@ func (s *Store) Where() objstore.Location { return s.where }
 
 // Caps implements objstore.Store.
 func (s *Store) Caps() objstore.Caps { return s.caps }
+
+// maxKey is the longest name in a bucket, in bytes.
+const maxKey = 1024
+
+// check refuses what is no key. An object without a name would be the bucket.
+func (s *Store) check(key string) error {
+	if n := len(s.prefix) + len(key); key == "" || n > maxKey {
+		return fmt.Errorf("key of %d bytes: %w", n, fs.ErrInvalid)
+	}
+	return nil
+}
 
 // key returns the name in the bucket of a key of this Store.
 func (s *Store) key(key string) *string { return aws.String(s.prefix + key) }

@@ -75,14 +75,13 @@ func (m *Memory) Bytes(key string) ([]byte, bool) {
 
 // do runs one operation between the hooks, under the lock.
 func (m *Memory) do(ctx context.Context, op objstore.Op, key string, f func() error) error {
-	err := m.step(ctx, op, key, f)
+	return m.named(op, key, m.step(ctx, op, key, f))
+}
+
+func (m *Memory) named(op objstore.Op, key string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return named(op, key, err)
-}
-
-func named(op objstore.Op, key string, err error) error {
 	return &objstore.Error{Op: op, Bucket: objstore.Location{Scheme: "memory", Bucket: "test"}, Key: key, Err: err}
 }
 
@@ -159,8 +158,23 @@ func (m *Memory) Get(ctx context.Context, key string, off, n int64, cond objstor
 	if n >= 0 && n < o.Size-from {
 		to = from + n
 	}
-	return io.NopCloser(bytes.NewReader(o.body[from:to])), o.info(), nil
+	return &body{bytes.NewReader(o.body[from:to]), ctx}, o.info(), nil
 }
+
+// A body can be read until the context of its Get ends.
+type body struct {
+	reader *bytes.Reader
+	ctx    context.Context
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return b.reader.Read(p)
+}
+
+func (b *body) Close() error { return nil }
 
 // Put implements objstore.Store.
 func (m *Memory) Put(ctx context.Context, key string, body io.ReadSeeker, size int64, opts objstore.PutOptions) (objstore.Info, error) {
@@ -189,6 +203,9 @@ func readBody(body io.ReadSeeker, size int64) ([]byte, error) {
 
 // store makes b the object at key if opts.Cond holds.
 func (m *Memory) store(key string, b []byte, opts objstore.PutOptions) (objstore.Info, error) {
+	if key == "" || len(key) > 1024 {
+		return objstore.Info{}, fmt.Errorf("key of %d bytes: %w", len(key), fs.ErrInvalid)
+	}
 	if _, ok := m.objects[key]; ok && opts.Cond.Absent {
 		return objstore.Info{}, objstore.ErrPrecondition
 	}
@@ -205,20 +222,17 @@ func (m *Memory) store(key string, b []byte, opts objstore.PutOptions) (objstore
 }
 
 // Assemble implements objstore.Store.
-func (m *Memory) Assemble(ctx context.Context, key string, base objstore.Rev, parts []objstore.Part, check func() error, opts objstore.PutOptions) (info objstore.Info, err error) {
-	var body []byte
-	if body, err = m.gather(key, base, parts); err == nil && check != nil {
-		if refused := check(); refused != nil {
-			return info, named(objstore.OpAssemble, key, refused) // no request is left to fail
+func (m *Memory) Assemble(ctx context.Context, key string, base objstore.Rev, parts []objstore.Part, check func() error, opts objstore.PutOptions) (info objstore.Info, _ error) {
+	body, err := m.gather(key, base, parts)
+	if err == nil && check != nil {
+		if err := check(); err != nil { // Before must not be heard in its place
+			return info, m.named(objstore.OpAssemble, key, err)
 		}
 	}
-	if err != nil {
-		// Through do, so that the error is named and the hook Before is asked
-		// once for every call, as by the others.
-		return info, m.do(ctx, objstore.OpAssemble, key, func() error { return err })
-	}
-	err = m.do(ctx, objstore.OpAssemble, key, func() (err error) {
-		info, err = m.store(key, body, opts)
+	err = m.do(ctx, objstore.OpAssemble, key, func() error {
+		if err == nil {
+			info, err = m.store(key, body, opts)
+		}
 		return err
 	})
 	return info, err

@@ -3,7 +3,9 @@ package storetest_test
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/objstore/storetest"
@@ -37,4 +39,25 @@ func TestMemoryHooks(t *testing.T) {
 	if got := m.Keys(); len(got) != 1 || got[0] != "yes" {
 		t.Errorf("applied: %q, want the put whose answer was lost", got)
 	}
+}
+
+// Every seventh operation fails, half of them when it was done.
+func TestMemoryModel(t *testing.T) {
+	m := storetest.NewMemory()
+	lost := errors.New("answer lost")
+	var before, after atomic.Int64
+	m.Before = func(objstore.Op, string) error {
+		if before.Add(1)%14 == 0 {
+			return lost
+		}
+		return nil
+	}
+	m.After = func(objstore.Op, string) error {
+		if after.Add(1)%15 == 0 {
+			return lost
+		}
+		return nil
+	}
+	s := objstore.Retry(m, objstore.Policy{Attempts: 50, First: time.Microsecond, Max: time.Microsecond})
+	storetest.RunModel(t, s, s, storetest.Seed(t), 10_000)
 }

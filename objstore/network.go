@@ -1,0 +1,51 @@
+package objstore
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/http"
+)
+
+// Network names an error that kept a request from being answered: it is
+// ErrTLS, ErrUnreachable, or what it was. Its words stay.
+func Network(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case insecure(err):
+		return &named{ErrTLS, err}
+	case unreachable(err):
+		return &named{ErrUnreachable, err}
+	}
+	return err
+}
+
+// insecure reports whether TLS failed for a reason that waiting does not remove.
+func insecure(err error) bool {
+	var (
+		certificate *tls.CertificateVerificationError
+		unknown     x509.UnknownAuthorityError
+		invalid     x509.CertificateInvalidError
+		hostname    x509.HostnameError
+		record      tls.RecordHeaderError
+		alert       tls.AlertError
+	)
+	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &certificate) || errors.As(err, &unknown) ||
+		errors.As(err, &invalid) || errors.As(err, &hostname) || errors.As(err, &record) || errors.As(err, &alert)
+}
+
+// unreachable reports whether there was no connection: no such host, nobody
+// who listens, no way there.
+func unreachable(err error) bool {
+	var op *net.OpError
+	var dns *net.DNSError
+	return errors.As(err, &dns) || errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect")
+}
+
+// A named error has one of the package's names and the words of its cause.
+type named struct{ kind, cause error }
+
+func (e *named) Error() string   { return e.cause.Error() }
+func (e *named) Unwrap() []error { return []error{e.kind, e.cause} }

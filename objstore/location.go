@@ -12,7 +12,7 @@ import (
 //	file:///srv/bucket
 //	s3://bucket/prefix?endpoint=http://127.0.0.1:7070&region=eu-west-1
 type Location struct {
-	Scheme string     // "file", "s3"; which ones can be opened is open.Bucket's to say
+	Scheme string     // "file", "s3", "gs"; which ones can be opened is open.Bucket's to say
 	Bucket string     // the bucket's name; for file the absolute, clean path
 	Prefix string     // "" or a clean prefix of all keys, without slashes around it; "" for file
 	Params url.Values // what stands behind "?"

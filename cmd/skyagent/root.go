@@ -33,8 +33,8 @@ and the bus is embedded in the watch:
   skyagent watch ~/datasets            # in one terminal
   skyagent copy datasets ./replica     # in another
 
-A storage is a URL (s3://bucket/prefix, r2://bucket, file:///path) or the name
-of one that lives in the data directory.
+A storage is a URL (s3://bucket/prefix, r2://bucket, gs://bucket, file:///path)
+or the name of one that lives in the data directory.
 
 Exit codes: 0 done, 1 error, 2 usage, 3 partly synced.`
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 
 	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/objstore/gcs"
 	"github.com/skyagent/skyagent/objstore/s3"
 )
 
@@ -31,18 +32,27 @@ var services = map[string]service{
 			"or set R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY and R2_ACCOUNT_ID",
 		endpoint: "R2_ENDPOINT_URL",
 	},
+	"gs": {
+		credentials: "GOOGLE_APPLICATION_CREDENTIALS, gcloud auth application-default login",
+		setup:       "run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS; --anonymous reads a public bucket",
+		endpoint:    "STORAGE_EMULATOR_HOST",
+	},
 }
 
 // storeHint knows what stores refuse, and what keeps us from them.
 func storeHint(err error) string {
 	var (
 		noCreds *s3.CredentialsError
+		noADC   *gcs.CredentialsError
 		region  *s3.RegionError
 		clock   *s3.ClockError
 		store   *objstore.Error
 	)
 	if errors.As(err, &noCreds) {
 		return services[noCreds.Bucket.Scheme].setup
+	}
+	if errors.As(err, &noADC) {
+		return services["gs"].setup
 	}
 	if !errors.As(err, &store) {
 		return ""
@@ -53,7 +63,7 @@ func storeHint(err error) string {
 	case errors.As(err, &clock):
 		return "set this machine's clock: start a time service (chrony, systemd-timesyncd, w32time)"
 	case errors.Is(err, objstore.ErrNoBucket):
-		return noBucketHint(store.Bucket.Scheme)
+		return noBucketHint(store.Bucket)
 	case errors.Is(err, objstore.ErrTLS):
 		return tlsHint(err, services[store.Bucket.Scheme].endpoint)
 	case errors.Is(err, objstore.ErrUnreachable):
@@ -64,12 +74,14 @@ func storeHint(err error) string {
 	return ""
 }
 
-func noBucketHint(scheme string) string {
-	switch scheme {
+func noBucketHint(at objstore.Location) string {
+	switch at.Scheme {
 	case "file":
 		return "start skyagent watch or skyagent sync for this storage first, or check the path"
 	case "r2":
 		return "create the bucket first, or check its name, ~/.cloudflare/accountid and ?jurisdiction="
+	case "gs":
+		return "create the bucket first, with gcloud storage buckets create gs://" + at.Bucket + ", or check its name"
 	}
 	return "create the bucket first, or check its name, AWS_ENDPOINT_URL_S3 and AWS_REGION"
 }

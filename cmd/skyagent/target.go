@@ -81,7 +81,7 @@ func (f targetFlags) resolve(p places, root string) (target, error) {
 
 // stores are the values of --store for stores whose buckets have a URL, and
 // its scheme.
-var stores = map[string]string{"s3": "s3", "r2": "r2"}
+var stores = map[string]string{"s3": "s3", "r2": "r2", "gcs": "gs"}
 
 func storeNames() []string {
 	return append([]string{"file"}, slices.Sorted(maps.Keys(stores))...)
@@ -94,7 +94,7 @@ func parseLocation(s string) (objstore.Location, error) {
 		err = fmt.Errorf("bucket URL %q: %s:// is not supported yet; what is: %s://", s, loc.Scheme, strings.Join(open.Schemes, "://, "))
 	}
 	if err != nil {
-		return loc, usageHint(err, "write the storage as file:///PATH, s3://BUCKET[/PREFIX] or r2://BUCKET[/PREFIX]")
+		return loc, usageHint(err, "write the storage as file:///PATH, s3://BUCKET[/PREFIX], r2://BUCKET[/PREFIX] or gs://BUCKET[/PREFIX]")
 	}
 	return loc, nil
 }
@@ -110,7 +110,7 @@ func named(p places, storage string) (target, error) {
 	}
 	if checkName(storage) != nil {
 		return target{}, usageHint(fmt.Errorf("%q is not a storage: neither a name nor a URL", storage),
-			"the storage comes first, by its name or as file:///PATH, s3://BUCKET[/PREFIX] or r2://BUCKET[/PREFIX]")
+			"the storage comes first, by its name or as file:///PATH, s3://BUCKET[/PREFIX], r2://BUCKET[/PREFIX] or gs://BUCKET[/PREFIX]")
 	}
 	t := target{name: storage, location: fileLocation(p, storage)}
 	if _, err := os.Stat(t.location.Bucket); errors.Is(err, fs.ErrNotExist) {

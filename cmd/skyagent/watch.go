@@ -24,7 +24,7 @@ type sourceFlags struct {
 func (f *sourceFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.name, "name", "", "storage `NAME` (default: the source's base name)")
-	flags.StringVar(&f.store, "store", "", "where a named storage lives: file, s3 or r2 (default file)")
+	flags.StringVar(&f.store, "store", "", "where a named storage lives: file, s3, r2 or gcs (default file)")
 	flags.StringVar(&f.to, "to", "", "sync straight to this bucket and prefix, a `URL`, instead of --name and --store")
 	flags.BoolVar(&f.delete, "delete", true, "propagate deletions of what this source put there")
 	flags.BoolVar(&f.allowMassDelete, "allow-mass-delete", false, "let a guarded mass deletion through, once")

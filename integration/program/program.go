@@ -34,7 +34,7 @@ var build = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	binary := filepath.Join(dir, "skyagent")
-	cmd := exec.Command("go", "build", "-o", binary, "github.com/skyagent/skyagent/cmd/skyagent")
+	cmd := exec.Command("go", "build", "-tags", "disable_grpc_modules", "-o", binary, "github.com/skyagent/skyagent/cmd/skyagent")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build skyagent: %w\n%s", err, out)
 	}

@@ -16,6 +16,7 @@ type tool struct {
 
 var (
 	versitygw  = tool{"versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0"}
+	fakeGCS    = tool{"fake-gcs-server", "github.com/fsouza/fake-gcs-server", "v1.56.1"}
 	natsServer = tool{"nats-server", "github.com/nats-io/nats-server/v2", "v2.15.2"}
 	minio      = tool{"minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c"}
 )

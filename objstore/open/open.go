@@ -20,7 +20,7 @@ import (
 // URL wins over the option of the same name.
 type Options struct {
 	Endpoint  string      // ?endpoint=
-	Region    string      // ?region=
+	Region    string      // ?region=, for gs:// ?location=
 	Profile   string      // ?profile=
 	Anonymous bool        // ?anonymous=true; r2:// has none
 	Limits    pace.Limits // of all requests
@@ -28,7 +28,7 @@ type Options struct {
 }
 
 // Schemes are those that Bucket opens.
-var Schemes = []string{"file", "s3", "r2"}
+var Schemes = []string{"file", "s3", "r2", "gs"}
 
 // Bucket returns the Store for a URL:
 //
@@ -36,6 +36,8 @@ var Schemes = []string{"file", "s3", "r2"}
 //	s3://bucket[/prefix][?endpoint=URL&region=R&profile=P&anonymous=true&path-style=true
 //	    &sse=aws:kms&sse-kms-key-id=K&storage-class=C&tags=K:V,K:V&requester-pays=true]
 //	r2://bucket[/prefix][?account=ID&jurisdiction=eu&endpoint=URL&profile=P&storage-class=C]
+//	gs://bucket[/prefix][?endpoint=URL&anonymous=true&project=P&location=L&storage-class=C
+//	    &kms-key=K&user-project=P]
 func Bucket(ctx context.Context, url string, opts Options) (objstore.Store, error) {
 	at, err := objstore.ParseLocation(url)
 	if err != nil {
@@ -51,6 +53,8 @@ func Location(ctx context.Context, at objstore.Location, opts Options) (objstore
 		return openFile(at)
 	case "s3", "r2":
 		return openS3(ctx, at, opts)
+	case "gs":
+		return openGCS(ctx, at, opts)
 	}
 	return nil, fmt.Errorf("bucket URL %q: %s:// is not supported yet; what is: %s://", at, at.Scheme, strings.Join(Schemes, "://, "))
 }

@@ -44,6 +44,16 @@ func TestS3(t *testing.T) {
 	roundTrip(t, "s3://"+bucket+"/prefix?region=us-east-1&endpoint="+server.Endpoint)
 }
 
+// The environment of Google's tools and the parameters of the URL both lead to
+// the server.
+func TestGCS(t *testing.T) {
+	server := servers.GCS(t)
+	t.Setenv("STORAGE_EMULATOR_HOST", server.Endpoint)
+	roundTrip(t, "gs://made-here/prefix")
+	t.Setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:1")
+	roundTrip(t, "gs://made-here/prefix?project=p&location=EU&storage-class=STANDARD&endpoint="+server.Endpoint)
+}
+
 // R2's own variables lead to its server, and those of the AWS tools nowhere.
 func TestR2(t *testing.T) {
 	server := servers.R2(t)
@@ -72,8 +82,14 @@ func TestRefuses(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
 	t.Setenv("AWS_CONFIG_FILE", "/nonexistent")
+	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", "")
+	t.Setenv("STORAGE_EMULATOR_HOST", "")
+	t.Setenv("HOME", t.TempDir())
 	for url, want := range map[string]string{
-		"gs://b":                        "gs:// is not supported yet; what is: file://, s3://, r2://",
+		"gcs://b":                       "gcs:// is not supported yet; what is: file://, s3://, r2://, gs://",
+		"gs://b":                        "no Google Cloud credentials found",
+		"gs://b?region=eu":              `no parameter "region"`,
+		"gs://b?endpoint=localhost":     "is no http:// or https:// URL",
 		"r2://b?region=eu":              `no parameter "region"`,
 		"r2://b?anonymous=true":         `no parameter "anonymous"`,
 		"r2://b?tags=a:b":               "r2://b: R2 has no tags",
@@ -96,8 +112,10 @@ func TestRefuses(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", url, err, want)
 		}
 	}
-	if _, err := open.Bucket(t.Context(), "s3://b?anonymous=true&region=us-east-1", open.Options{}); err != nil {
-		t.Errorf("anonymous: %v", err)
+	for _, url := range []string{"s3://b?anonymous=true&region=us-east-1", "gs://b?anonymous=true"} {
+		if _, err := open.Bucket(t.Context(), url, open.Options{}); err != nil {
+			t.Errorf("%s: %v", url, err)
+		}
 	}
 	if _, err := open.Bucket(t.Context(), "s3://b", open.Options{}); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("no credentials: %v", err)

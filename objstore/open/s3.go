@@ -3,7 +3,6 @@ package open
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"strings"
 
 	"github.com/skyagent/skyagent/objstore"
@@ -25,8 +24,8 @@ func openS3(ctx context.Context, at objstore.Location, opts Options) (objstore.S
 	c := s3.Config{Scheme: at.Scheme, Bucket: at.Bucket, Prefix: at.Prefix, Pace: pace.New(opts.Limits), Uploads: opts.Uploads,
 		Endpoint: text(at, "endpoint", opts.Endpoint), Region: text(at, "region", opts.Region), Profile: text(at, "profile", opts.Profile),
 		Account: text(at, "account", ""), Jurisdiction: text(at, "jurisdiction", "")}
-	if u, err := url.Parse(c.Endpoint); c.Endpoint != "" && (err != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https") {
-		return nil, fmt.Errorf("bucket URL %q: endpoint is no http:// or https:// URL of a server", at.URL())
+	if err := checkEndpoint(at, c.Endpoint); err != nil {
+		return nil, err
 	}
 	if err := s3Flags(&c, at, opts); err != nil {
 		return nil, err

@@ -36,8 +36,7 @@ func testListOrder(t *suite) {
 	}
 }
 
-func testListPages(t *suite) {
-	n := 10_000
+func testListPages(t *suite, n int) {
 	if testing.Short() {
 		n = 1_100
 	}

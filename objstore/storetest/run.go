@@ -16,7 +16,11 @@ import (
 // Run tests that stores keep the contract of objstore.Store. open is called
 // once for every subtest and returns a Store over an empty bucket that is
 // there and no other test uses. -short leaves the long listing out.
-func Run(t *testing.T, open func(t *testing.T) objstore.Store) {
+func Run(t *testing.T, open func(t *testing.T) objstore.Store) { RunPages(t, 10_000, open) }
+
+// RunPages is Run with a long listing of n objects, for servers that become
+// slower with every object. More than 1,000 are several pages.
+func RunPages(t *testing.T, n int, open func(t *testing.T) objstore.Store) {
 	for _, tc := range []struct {
 		name string
 		test func(t *suite)
@@ -37,13 +41,14 @@ func Run(t *testing.T, open func(t *testing.T) objstore.Store) {
 		{"ParallelPuts", testParallelPuts},
 		{"Body", testBody},
 		{"ListOrder", testListOrder},
-		{"ListPages", testListPages},
+		{"ListPages", func(t *suite) { testListPages(t, n) }},
 		{"Delete", testDelete},
 		{"DeleteMany", testDeleteMany},
 		{"Copy", testCopy},
 		{"RaceCopy", testRaceCopy},
 		{"AssembleNew", testAssembleNew},
 		{"AssembleDelta", testAssembleDelta},
+		{"AssembleAppend", testAssembleAppend},
 		{"AssembleRefuses", testAssembleRefuses},
 		{"Cancelled", testCancelled},
 		{"CancelledGet", testCancelledGet},

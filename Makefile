@@ -45,12 +45,12 @@ bench:
 
 # What a change of a file of 2 GiB sends, to every kind of store.
 delta:
-	SKYAGENT_DELTA_SIZE=2048 go test -timeout $(TIMEOUT) -count 1 -run 'TestDelta$$' -v ./integration
+	SKYAGENT_DELTA_SIZE=2048 go test -tags $(GOTAGS) -timeout $(TIMEOUT) -count 1 -run 'TestDelta$$' -v ./integration
 
 # Against rclone, mc and aws, which it builds or finds; needs Debian for the
 # kernel's sources and awscli, and some 15 GB of disk.
 peers:
-	SKYAGENT_LINUX_SOURCE=$$(integration/linux-source) go test -timeout $(TIMEOUT) -run '^$$' -bench 'SmallFiles|LargeFile' -benchtime 1x -v ./bench
+	SKYAGENT_LINUX_SOURCE=$$(integration/linux-source) go test -tags $(GOTAGS) -timeout $(TIMEOUT) -run '^$$' -bench 'SmallFiles|LargeFile' -benchtime 1x -v ./bench
 
 # The pages that the code writes: the command line and the metrics.
 docs:
@@ -58,4 +58,4 @@ docs:
 
 # The Linux kernel's 78,000 files; needs Debian, and room for five copies.
 linuxtree:
-	SKYAGENT_LINUX_SOURCE=$$(integration/linux-source) go test -timeout $(TIMEOUT) -tags $(GOTAGS),linuxtree -run TestLinuxTree -v ./integration
+	SKYAGENT_LINUX_SOURCE=$$(integration/linux-source) go test -tags $(GOTAGS),linuxtree -timeout $(TIMEOUT) -run TestLinuxTree -v ./integration

@@ -20,6 +20,7 @@ import (
 	"github.com/skyagent/skyagent/integration/servers"
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/objstore/file"
+	"github.com/skyagent/skyagent/objstore/gcs"
 	"github.com/skyagent/skyagent/objstore/s3"
 	"github.com/skyagent/skyagent/syncer"
 )
@@ -48,7 +49,7 @@ func deltaSize(t *testing.T) int64 {
 }
 
 func TestDelta(t *testing.T) {
-	for name, open := range map[string]func(*testing.T) *depot{"s3": s3Depot, "r2": r2Depot, "file": fileDepot} {
+	for name, open := range map[string]func(*testing.T) *depot{"s3": s3Depot, "r2": r2Depot, "file": fileDepot, "gcs": gcsDepot} {
 		t.Run(name, func(t *testing.T) { testDelta(t, open(t)) })
 	}
 }
@@ -74,6 +75,15 @@ func r2Depot(t *testing.T) *depot {
 	store, err := s3.New(t.Context(), s3.Config{Scheme: "r2", Bucket: bucket, Endpoint: server.Endpoint, Credentials: credentials.NewStaticCredentialsProvider(server.AccessKey, server.SecretKey, "")})
 	must(t, err)
 	return &depot{home: home, url: "r2://" + bucket, store: store, patch: true, sent: func() int64 { return proxy.Traffic("").Up }}
+}
+
+func gcsDepot(t *testing.T) *depot {
+	server, home := servers.GCS(t), program.NewHome(t)
+	home.Env = append(home.Env, server.Environ()...)
+	bucket := server.NewBucket(t)
+	store, err := gcs.New(t.Context(), gcs.Config{Bucket: bucket, Endpoint: server.Endpoint})
+	must(t, err)
+	return &depot{home: home, url: "gs://" + bucket, store: store, sent: server.Uploaded}
 }
 
 // fileDepot runs the source in this process: nobody stands between the program

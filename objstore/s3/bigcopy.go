@@ -8,14 +8,11 @@ import (
 
 // copyLarge copies the object at src, which one request cannot copy, as a
 // multipart upload of its ranges. The copy appears at once, and only if src
-// stayed what have describes; where ranges are copied of whatever is there, src
-// is looked at again behind them. Unlike a CopyObject it keeps opts.Cond on
+// stayed what have describes: it is looked at once more before, for servers that
+// do not pin a range. Unlike a CopyObject it keeps opts.Cond on
 // every server.
 func (s *Store) copyLarge(ctx context.Context, dst, src string, have objstore.Info, opts objstore.PutOptions) (objstore.Info, error) {
 	check := func() error {
-		if s.quirks.pinnedParts {
-			return nil
-		}
 		_, err := s.head(ctx, src, objstore.Cond{If: have.Rev})
 		return err
 	}

@@ -37,6 +37,9 @@ func TestR2CopyLarge(t *testing.T) {
 				aborted.Add(1)
 			case r.URL.Query().Has("uploads"):
 				fmt.Fprint(w, "<R><UploadId>u</UploadId></R>")
+			case r.Method == http.MethodGet:
+				w.WriteHeader(http.StatusNotFound)
+				fmt.Fprint(w, "<Error><Code>NoSuchUpload</Code></Error>")
 			case r.Method == http.MethodPost:
 				completed.Add(1)
 				fmt.Fprint(w, `<R><ETag>"whole"</ETag></R>`)

@@ -25,6 +25,7 @@ type result struct {
 	placed []manifest.Entry
 	gone   []manifest.Path
 	failed map[manifest.Path]error
+	dirs   map[manifest.Path]bool // made in this step: nothing is in them that it did not put there
 
 	fetchedFiles, fetchedBytes, inlineFiles, reusedBytes, deleted, conflicts int64
 }
@@ -33,6 +34,18 @@ func (d *result) fail(p manifest.Path, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.failed[p] = err
+}
+
+func (d *result) made(dir manifest.Path) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dirs[dir] = true
+}
+
+func (d *result) wasMade(dir manifest.Path) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.dirs[dir]
 }
 
 func (d *result) place(e manifest.Entry) {
@@ -50,7 +63,7 @@ func (d *result) kept() {
 // carryOut makes the changes of a plan. A failure is noted under its path and
 // does not stop the rest.
 func (r *Replica) carryOut(ctx context.Context, p *plan) *result {
-	d := &result{failed: make(map[manifest.Path]error)}
+	d := &result{failed: make(map[manifest.Path]error), dirs: make(map[manifest.Path]bool)}
 	clear(r.moving)
 	staged := r.stage(ctx, p, d)
 	for _, path := range p.early {

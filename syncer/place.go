@@ -191,6 +191,9 @@ func (r *Replica) mkdir(p manifest.Path, mode fs.FileMode, d *result) error {
 	}
 	r.announce(manifest.File{Path: p, Mode: manifest.DirMode(fs.ModeDir | mode)})
 	err := r.within(p, mkdir)
+	if err == nil {
+		d.made(p)
+	}
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}

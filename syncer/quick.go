@@ -28,8 +28,10 @@ func (p *placer) quick(ctx context.Context, c manifest.Change, in *folder) bool 
 	if c.PartSize > 0 || c.Size > quickMax || !in.open() {
 		return false
 	}
-	if _, err := in.lstat(c.Path); !errors.Is(err, fs.ErrNotExist) {
-		return false
+	if !p.done.wasMade(in.path) { // a look spares a fetch for nothing
+		if _, err := in.lstat(c.Path); !errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
 	}
 	if _, twin := p.index.Files().Find(c.Hash); twin && c.Size > 0 {
 		return false
@@ -39,7 +41,7 @@ func (p *placer) quick(ctx context.Context, c manifest.Change, in *folder) bool 
 		p.done.fail(c.Path, fmt.Errorf("fetch %s: %w", c.Path, err))
 		return true
 	}
-	stat, err := placeNew(p.shelf.next(), in, c.File, content)
+	stat, err := placeNew(in, c.File, content)
 	if err != nil {
 		return false
 	}

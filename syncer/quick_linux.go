@@ -4,29 +4,31 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/skyagent/skyagent/manifest"
 )
 
-// placeNew makes a file where nothing is, by the descriptors of its folder and
-// of the shelf. An error leaves nothing behind.
-func placeNew(t temp, in *folder, f manifest.File, content []byte) (manifest.Stat, error) {
-	from, to := int(t.dir.Fd()), int(in.dir.Fd())
-	fd, err := unix.Openat(from, t.base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+// placeNew makes a file where nothing is. Until it is whole it has no name, so
+// that nobody sees it and a crash leaves nothing; and it is made where it will
+// stay, near its neighbours on the disk. An error leaves nothing behind: a
+// file system may have no nameless files, or something stands there.
+func placeNew(in *folder, f manifest.File, content []byte) (manifest.Stat, error) {
+	dir := int(in.dir.Fd())
+	fd, err := unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return manifest.Stat{}, err
 	}
-	file := os.NewFile(uintptr(fd), t.base)
+	file := os.NewFile(uintptr(fd), string(f.Path))
 	defer file.Close()
-	err = fill(file, from, t.base, f, content)
-	if err == nil {
-		// Only this says, in one step, that nothing stood there.
-		err = unix.Renameat2(from, t.base, to, filepath.Base(disk(f.Path)), unix.RENAME_NOREPLACE)
+	self := "/proc/self/fd/" + strconv.Itoa(fd)
+	if err := fill(file, self, f, content); err != nil {
+		return manifest.Stat{}, err
 	}
-	if err != nil {
-		unix.Unlinkat(from, t.base, 0)
+	// Only this says, in one step, that nothing stood there.
+	if err := unix.Linkat(unix.AT_FDCWD, self, dir, filepath.Base(disk(f.Path)), unix.AT_SYMLINK_FOLLOW); err != nil {
 		return manifest.Stat{}, err
 	}
 	fi, err := file.Stat()
@@ -36,8 +38,8 @@ func placeNew(t temp, in *folder, f manifest.File, content []byte) (manifest.Sta
 	return manifest.StatOf(fi), nil
 }
 
-// fill gives the file its content, mode and time.
-func fill(file *os.File, dir int, name string, f manifest.File, content []byte) error {
+// fill gives the file, which self names too, its content, mode and time.
+func fill(file *os.File, self string, f manifest.File, content []byte) error {
 	if _, err := file.Write(content); err != nil {
 		return err
 	}
@@ -45,5 +47,5 @@ func fill(file *os.File, dir int, name string, f manifest.File, content []byte) 
 		return err
 	}
 	t := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(f.ModTime().UnixNano())}
-	return unix.UtimesNanoAt(dir, name, t, unix.AT_SYMLINK_NOFOLLOW)
+	return unix.UtimesNanoAt(unix.AT_FDCWD, self, t, 0)
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/skyagent/skyagent/manifest"
 )
 
-// placeNew needs a rename that refuses to replace, which only Linux has.
-func placeNew(temp, *folder, manifest.File, []byte) (manifest.Stat, error) {
+// placeNew needs files without a name, which only Linux has.
+func placeNew(*folder, manifest.File, []byte) (manifest.Stat, error) {
 	return manifest.Stat{}, errors.ErrUnsupported
 }

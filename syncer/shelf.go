@@ -18,7 +18,6 @@ var tempDir = filepath.Join(manifest.Reserved, "tmp")
 type shelf struct {
 	name string   // below the replica's root
 	root *os.Root // the shelf itself, open: no way down to walk for every file
-	dir  *os.File // the same
 }
 
 const shelfCount = 8
@@ -48,19 +47,13 @@ func (s *shelf) open(root *os.Root) (err error) {
 	if err := root.MkdirAll(s.name, 0o700); err != nil {
 		return err
 	}
-	if s.root, err = root.OpenRoot(s.name); err != nil {
-		return err
-	}
-	s.dir, err = s.root.Open(".")
+	s.root, err = root.OpenRoot(s.name)
 	return err
 }
 
 func (s *shelf) close() {
 	if s.root != nil {
 		s.root.Close()
-	}
-	if s.dir != nil {
-		s.dir.Close()
 	}
 }
 

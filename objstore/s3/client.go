@@ -166,9 +166,17 @@ func (c Config) options(o *s3.Options) {
 		o.HTTPClient = c.client
 	}
 	// Time runs while a request is under way, not while it waits for its turn.
-	o.HTTPClient = paced{c.Pace, patient{o.HTTPClient, cmp.Or(c.Stall, defaultStall), cmp.Or(c.Answer, defaultAnswer)}}
+	o.HTTPClient = paced{c.Pace, c.quick(patient{o.HTTPClient, cmp.Or(c.Stall, defaultStall), cmp.Or(c.Answer, defaultAnswer)})}
 	o.DisableLogOutputChecksumValidationSkipped = true
 	o.APIOptions = append(o.APIOptions, c.Options.extra().middleware)
+}
+
+// quick spares requests without a body what the transport costs.
+func (c Config) quick(p patient) aws.HTTPClient {
+	if ours, ok := p.client.(*awshttp.BuildableClient); ok {
+		return newDirect(ours.GetTransport(), p)
+	}
+	return p
 }
 
 // paced is a client that sends when it is its turn.

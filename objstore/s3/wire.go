@@ -171,7 +171,9 @@ func refusal(resp *http.Response) error {
 		Code, Message string
 	}
 	// What cannot be read has a status still.
-	xml.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&answer)
+	body := io.LimitReader(resp.Body, 64<<10)
+	xml.NewDecoder(body).Decode(&answer)
+	io.Copy(io.Discard, body) // only a body that was read to its end leaves the connection to others
 	return &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: resp},
 		Err: &smithy.GenericAPIError{Code: answer.Code, Message: answer.Message}}
 }

@@ -17,7 +17,7 @@ const quickMax = 256 << 10
 type placer struct {
 	*Replica
 	shelf *shelf
-	buf   []byte // of quickMax, once it was needed
+	buf   []byte // longer than any file so far
 	done  *result
 }
 
@@ -55,8 +55,8 @@ func (p *placer) content(ctx context.Context, c manifest.Change) ([]byte, error)
 		p.done.inlined()
 		return c.Data, nil
 	}
-	if p.buf == nil {
-		p.buf = make([]byte, quickMax)
+	if int64(len(p.buf)) <= c.Size { // most files are small: memory that nobody touches is not paid for
+		p.buf = make([]byte, max(32<<10, 2*c.Size))
 	}
 	body, err := p.get(ctx, c.File, 0, -1)
 	if err != nil {

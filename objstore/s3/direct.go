@@ -51,6 +51,14 @@ func (d *direct) Do(req *http.Request) (*http.Response, error) {
 	if req.Body != nil || req.Method != http.MethodGet && req.Method != http.MethodHead || d.proxied(req) {
 		return d.next.Do(req)
 	}
+	resp, err := d.send(req)
+	if err != nil {
+		return nil, &url.Error{Op: req.Method, URL: req.URL.String(), Err: err} // as an http.Client's
+	}
+	return resp, nil
+}
+
+func (d *direct) send(req *http.Request) (*http.Response, error) {
 	for {
 		c, err := d.take(req)
 		if err != nil {
@@ -128,11 +136,16 @@ func (d *direct) handshake(ctx context.Context, nc net.Conn, host string) (net.C
 	ctx, cancel := context.WithTimeout(ctx, d.transport.TLSHandshakeTimeout)
 	defer cancel()
 	tc := tls.Client(nc, config)
-	if err := tc.HandshakeContext(ctx); err != nil {
-		nc.Close()
-		return nil, err
+	err := tc.HandshakeContext(ctx)
+	if err == nil {
+		return tc, nil
 	}
-	return tc, nil
+	nc.Close()
+	var record tls.RecordHeaderError
+	if errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/" {
+		err = http.ErrSchemeMismatch
+	}
+	return nil, err
 }
 
 // put keeps a connection for the next request.

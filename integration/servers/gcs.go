@@ -26,6 +26,7 @@ func GCS(t testing.TB) *GCSServer {
 	s := &GCSServer{proxy: newGCSProxy(t.Errorf)}
 	front := httptest.NewUnstartedServer(s.proxy)
 	host := front.Listener.Addr().String()
+	s.proxy.host = host
 	s.process = launch(t, func(addr string) *process {
 		s.proxy.to = addr
 		return &process{

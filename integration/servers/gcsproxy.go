@@ -23,6 +23,7 @@ import (
 // no request reaches the server whose body broke.
 type gcsProxy struct {
 	to       string // host:port of the server
+	host     string // host:port of this proxy, which the server takes for its own
 	report   func(format string, args ...any)
 	uploaded atomic.Int64
 	client   http.Client
@@ -245,8 +246,8 @@ func (p *gcsProxy) generation(bucket, object string) (string, error) {
 	return o.Generation, nil
 }
 
-// forward sends the request to the server. The host stays, since the server
-// makes URLs of it.
+// forward sends the request to the server, which answers only to its own name.
+// URLs that it makes of that name lead back the way that the client came.
 func (p *gcsProxy) forward(q *gcsRequest) (*http.Response, error) {
 	u := *q.URL
 	u.Scheme, u.Host, u.RawQuery = "http", p.to, q.query.Encode()
@@ -254,8 +255,15 @@ func (p *gcsProxy) forward(q *gcsRequest) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	req.Header, req.Host = q.Header, q.Host
-	return p.client.Do(req)
+	req.Header, req.Host = q.Header, p.host
+	resp, err := p.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if rest, ok := strings.CutPrefix(resp.Header.Get("Location"), "http://"+p.host); ok {
+		resp.Header.Set("Location", "http://"+q.Host+rest)
+	}
+	return resp, nil
 }
 
 // after takes note of what was done, and mends what the server did otherwise

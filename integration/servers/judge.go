@@ -209,13 +209,13 @@ func (j *judge) partSize(r *http.Request) (int64, error) {
 // complete checks the sizes of the parts that a client names, copied ones too.
 func (j *judge) complete(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler) // it was cut on its way, which is not the client's fault
+	}
 	var named struct {
 		Part []struct{ PartNumber int }
 	}
-	if err == nil {
-		err = xml.Unmarshal(body, &named)
-	}
-	if err != nil {
+	if err := xml.Unmarshal(body, &named); err != nil {
 		j.condemn(w, r, ruling{http.StatusBadRequest, "MalformedXML", err.Error()})
 		return
 	}

@@ -18,28 +18,29 @@ import (
 
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/objstore/pace"
+	"github.com/skyagent/skyagent/objstore/patience"
 )
 
 // Config says which bucket, and how to reach it. Credentials are Google's
 // application default ones.
 type Config struct {
 	Bucket       string
-	Prefix       string      // of all keys, without slashes around it
-	Endpoint     string      // URL of the server; empty is STORAGE_EMULATOR_HOST, or Google's
-	Anonymous    bool        // sign nothing: public buckets
-	Project      string      // of a bucket that is made; empty is GOOGLE_CLOUD_PROJECT, or the credentials'
-	Location     string      // of a bucket that is made; empty is Google's default, US
-	StorageClass string      // of objects that are written; empty is the bucket's
-	KMSKey       string      // name of the key that encrypts objects that are written; empty is the bucket's
-	UserProject  string      // pays for the requests: buckets whose requester pays
-	Pace         *pace.Pacer // of all requests; nil is one of the Store's own, without limits
+	Prefix       string        // of all keys, without slashes around it
+	Endpoint     string        // URL of the server; empty is STORAGE_EMULATOR_HOST, or Google's
+	Anonymous    bool          // sign nothing: public buckets
+	Project      string        // of a bucket that is made; empty is GOOGLE_CLOUD_PROJECT, or the credentials'
+	Location     string        // of a bucket that is made; empty is Google's default, US
+	StorageClass string        // of objects that are written; empty is the bucket's
+	KMSKey       string        // name of the key that encrypts objects that are written; empty is the bucket's
+	UserProject  string        // pays for the requests: buckets whose requester pays
+	Pace         *pace.Pacer   // of all requests; nil is one of the Store's own, without limits
+	Stall        time.Duration // longest time without a byte of a body; 0 means 30 s
+	Answer       time.Duration // longest time from a request's end to its answer's beginning; 0 means 2 min
 }
 
 const (
-	google    = "https://storage.googleapis.com"
-	idleConns = 256 // that are kept to one server
-	// A rewrite works for half a minute before it answers.
-	headerTimeout      = 2 * time.Minute
+	google             = "https://storage.googleapis.com"
+	idleConns          = 256 // that are kept to one server
 	credentialsTimeout = 10 * time.Second
 	apiPath            = "/storage/v1/"
 )
@@ -100,7 +101,6 @@ func (c Config) transport() http.RoundTripper {
 	// a connection and close it again.
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, idleConns
 	t.IdleConnTimeout = 90 * time.Second
-	t.ResponseHeaderTimeout = headerTimeout
 	t.WriteBufferSize, t.ReadBufferSize = 64<<10, 64<<10
 	t.DisableCompression = true // an object's bytes are what was written
 	// HTTP/2 would put all requests on one connection.
@@ -110,7 +110,8 @@ func (c Config) transport() http.RoundTripper {
 	if c.Pace == nil {
 		c.Pace = pace.New(pace.Limits{})
 	}
-	return c.Pace.Transport(t)
+	// Time runs while a request is under way, not while it waits for its turn.
+	return c.Pace.Transport(patience.New(c.Stall, c.Answer).Transport(t))
 }
 
 // findCredentials makes missing ones, and those that Google refuses, an error

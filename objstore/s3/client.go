@@ -1,7 +1,6 @@
 package s3
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/objstore/pace"
+	"github.com/skyagent/skyagent/objstore/patience"
 )
 
 // Config says which bucket, and how to reach it. What is empty comes from the
@@ -48,10 +48,7 @@ type Config struct {
 
 const (
 	defaultRegion = "us-east-1"
-	defaultStall  = 30 * time.Second
 	idleConns     = 256 // that are kept to one server
-	// A server that copies 1 GiB before it answers needs a while.
-	defaultAnswer = 2 * time.Minute
 	// Off EC2 the search for credentials ends by waiting for a server that is
 	// not there.
 	credentialsTimeout = 5 * time.Second
@@ -166,7 +163,7 @@ func (c Config) options(o *s3.Options) {
 		o.HTTPClient = c.client
 	}
 	// Time runs while a request is under way, not while it waits for its turn.
-	o.HTTPClient = paced{c.Pace, c.quick(patient{o.HTTPClient, cmp.Or(c.Stall, defaultStall), cmp.Or(c.Answer, defaultAnswer)})}
+	o.HTTPClient = paced{c.Pace, c.quick(patient{patience.New(c.Stall, c.Answer), o.HTTPClient})}
 	o.DisableLogOutputChecksumValidationSkipped = true
 	o.APIOptions = append(o.APIOptions, c.Options.extra().middleware)
 }
@@ -178,6 +175,14 @@ func (c Config) quick(p patient) aws.HTTPClient {
 	}
 	return p
 }
+
+// patient is a client that gives up a server which stops.
+type patient struct {
+	patience.Limits
+	client aws.HTTPClient
+}
+
+func (p patient) Do(req *http.Request) (*http.Response, error) { return p.Limits.Do(req, p.client.Do) }
 
 // paced is a client that sends when it is its turn.
 type paced struct {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/skyagent/skyagent/objstore/patience"
 )
 
 // A direct client sends requests without a body, GET and HEAD, on the caller's
@@ -22,9 +24,9 @@ import (
 // of it, which is what bounds a pull of many small files. All others, and
 // those that go through a proxy, it leaves to next.
 type direct struct {
-	next          aws.HTTPClient
-	transport     *http.Transport // for its dialing, TLS and proxy
-	stall, answer time.Duration   // as of patient
+	next      aws.HTTPClient
+	transport *http.Transport // for its dialing, TLS and proxy
+	limits    patience.Limits // kept by deadlines, which cost less
 
 	mu   sync.Mutex // guards idle
 	idle map[string][]*conn
@@ -33,7 +35,7 @@ type direct struct {
 const idleTime = time.Minute // servers close what is idle for longer
 
 func newDirect(transport *http.Transport, next patient) *direct {
-	return &direct{next: next, transport: transport, stall: next.stall, answer: next.answer, idle: make(map[string][]*conn)}
+	return &direct{next: next, transport: transport, limits: next.Limits, idle: make(map[string][]*conn)}
 }
 
 // A conn is a connection that serves one request at a time.
@@ -74,7 +76,7 @@ func (d *direct) send(req *http.Request) (*http.Response, error) {
 		case req.Context().Err() != nil:
 			return nil, req.Context().Err()
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return nil, errStalled
+			return nil, patience.ErrStalled
 		case fresh:
 			return nil, err
 		}
@@ -179,7 +181,7 @@ func (d *direct) exchange(req *http.Request, c *conn) (*http.Response, error) {
 }
 
 func (d *direct) ask(req *http.Request, c *conn) (*http.Response, error) {
-	if err := c.SetDeadline(time.Now().Add(d.answer)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(d.limits.Answer)); err != nil {
 		return nil, err
 	}
 	if err := req.Write(c.out); err != nil {
@@ -212,7 +214,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	if b.over {
 		return 0, io.EOF
 	}
-	b.conn.SetReadDeadline(time.Now().Add(b.direct.stall))
+	b.conn.SetReadDeadline(time.Now().Add(b.direct.limits.Stall))
 	n, err := b.ReadCloser.Read(p)
 	switch {
 	case err == nil:
@@ -222,7 +224,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	case b.ctx.Err() != nil:
 		err = b.ctx.Err()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = errStalled
+		err = patience.ErrStalled
 	}
 	return n, err
 }

@@ -14,6 +14,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/objstore/patience"
 )
 
 // fail names what a request met: operation, bucket and key once, and the cause
@@ -112,8 +113,8 @@ func detailed(kind error, code, message string) error {
 
 // transport takes the SDK's words and the URL off an error of the network.
 func transport(err error) error {
-	if errors.Is(err, errStalled) {
-		return errStalled
+	if errors.Is(err, patience.ErrStalled) {
+		return patience.ErrStalled
 	}
 	var u *url.Error
 	if errors.As(err, &u) {

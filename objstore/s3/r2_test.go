@@ -24,7 +24,10 @@ import (
 // openR2 returns a store over a bucket of a server that keeps R2's rules.
 func openR2(t testing.TB, server *servers.R2Server, c s3.Config) *s3.Store {
 	t.Helper()
-	c.Scheme, c.Bucket = "r2", server.NewBucket(t)
+	c.Scheme = "r2"
+	if c.Bucket == "" {
+		c.Bucket = server.NewBucket(t)
+	}
 	if c.Endpoint == "" {
 		c.Endpoint = server.Endpoint
 	}

@@ -1,38 +1,45 @@
-package s3
+package patience
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// errStalled says that the server neither took nor sent a byte for too long.
+// ErrStalled says that the server neither took nor sent a byte for too long.
 // It may pass, on another connection.
-var errStalled = errors.New("server has stalled")
+var ErrStalled = errors.New("server has stalled")
 
-// A patient client gives up a request when the server stops in the middle of
-// it. The transport's own limits begin when the request is sent and end with
-// the answer's headers: a server that stops reading, or that stops in the
-// middle of its answer's body, would be waited for until the context ends.
-type patient struct {
-	client aws.HTTPClient
-	stall  time.Duration // without a byte of a body
-	answer time.Duration // between the request's last byte and the answer
+// Limits are how long a request waits for its server.
+type Limits struct {
+	Stall  time.Duration // without a byte of a body
+	Answer time.Duration // between the request's last byte and the answer
 }
 
-// Do sends req. The limits hold until the answer's body is closed.
-func (p patient) Do(req *http.Request) (*http.Response, error) {
+const (
+	defaultStall = 30 * time.Second
+	// A server that copies 1 GiB before it answers needs a while; one that
+	// rewrites works for half a minute at a time.
+	defaultAnswer = 2 * time.Minute
+)
+
+// New returns Limits; 0 means 30 s without a byte and 2 min for an answer.
+func New(stall, answer time.Duration) Limits {
+	return Limits{Stall: cmp.Or(stall, defaultStall), Answer: cmp.Or(answer, defaultAnswer)}
+}
+
+// Do sends req by send. The limits hold until the answer's body is closed.
+func (l Limits) Do(req *http.Request, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
-	w := &watch{patient: p, cancel: cancel}
-	w.timer = time.AfterFunc(p.answer, w.expire)
+	w := &watch{Limits: l, cancel: cancel}
+	w.timer = time.AfterFunc(l.Answer, w.expire)
 	req = req.WithContext(ctx)
 	w.guard(req)
-	resp, err := p.client.Do(req)
+	resp, err := send(req)
 	w.answered()
 	if err != nil {
 		w.end()
@@ -42,9 +49,21 @@ func (p patient) Do(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// Transport returns a RoundTripper that keeps the limits.
+func (l Limits) Transport(base http.RoundTripper) http.RoundTripper { return limited{l, base} }
+
+type limited struct {
+	Limits
+	base http.RoundTripper
+}
+
+func (t limited) RoundTrip(req *http.Request) (*http.Response, error) {
+	return t.Do(req, t.base.RoundTrip)
+}
+
 // A watch is the time limit of one request.
 type watch struct {
-	patient
+	Limits
 	cancel context.CancelCauseFunc
 
 	mu      sync.Mutex // guards what follows
@@ -52,7 +71,7 @@ type watch struct {
 	waiting bool // for the answer: the request's body may still be read
 }
 
-func (w *watch) expire() { w.cancel(errStalled) }
+func (w *watch) expire() { w.cancel(ErrStalled) }
 
 // guard watches the bodies that the transport may read: a Read means that what
 // was read before is on its way. Our own disk may take as long as it likes.
@@ -101,9 +120,9 @@ func (w *watch) end() {
 	w.cancel(nil)
 }
 
-// blame returns errStalled for the cancellation that it became.
+// blame returns ErrStalled for the cancellation that it became.
 func (w *watch) blame(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, errStalled) && err != io.EOF {
+	if cause := context.Cause(ctx); errors.Is(cause, ErrStalled) && err != io.EOF {
 		return cause
 	}
 	return err
@@ -119,9 +138,9 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	b.watch.pause()
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
-		b.watch.set(b.watch.answer)
+		b.watch.set(b.watch.Answer)
 	} else {
-		b.watch.set(b.watch.stall)
+		b.watch.set(b.watch.Stall)
 	}
 	return n, err
 }
@@ -135,7 +154,7 @@ type watchedAnswer struct {
 }
 
 func (a *watchedAnswer) Read(p []byte) (int, error) {
-	a.watch.timer.Reset(a.watch.stall)
+	a.watch.timer.Reset(a.watch.Stall)
 	n, err := a.ReadCloser.Read(p)
 	a.watch.timer.Stop()
 	if err != nil {

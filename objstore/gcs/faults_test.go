@@ -25,6 +25,7 @@ var (
 	old   = strings.Repeat("old body here.. ", 80)
 	fresh = strings.Repeat("small new body. ", 100)
 	large = pattern(5 * mib)
+	huge  = pattern(17 * mib) // two chunks of a resumable upload
 )
 
 var deeds = []deed{
@@ -47,6 +48,7 @@ var deeds = []deed{
 	{"Put absent", "", fresh, putOf(fresh, func(objstore.Rev) objstore.Cond { return objstore.Cond{Absent: true} })},
 	{"Put if", old, fresh, putOf(fresh, func(at objstore.Rev) objstore.Cond { return objstore.Cond{If: at} })},
 	{"Put large if", old, large, putOf(large, func(at objstore.Rev) objstore.Cond { return objstore.Cond{If: at} })},
+	{"Put chunks if", old, huge, putOf(huge, func(at objstore.Rev) objstore.Cond { return objstore.Cond{If: at} })},
 	{"Append", large, large + fresh, func(ctx context.Context, s objstore.Store, key string, at objstore.Rev, opts objstore.PutOptions) error {
 		opts.Cond = objstore.Cond{If: at}
 		parts := []objstore.Part{{Size: int64(len(large))}, {Size: int64(len(fresh)), Body: strings.NewReader(fresh)}}

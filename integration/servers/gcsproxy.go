@@ -28,8 +28,9 @@ type gcsProxy struct {
 	uploaded atomic.Int64
 	client   http.Client
 
-	mu      sync.Mutex // guards buckets
+	mu      sync.Mutex // guards what follows
 	buckets map[string]*gcsBucket
+	uploads map[string]*gcsUpload // by id; each is guarded by its bucket's lock
 }
 
 // A gcsBucket is locked for writing by what changes objects, and for reading by
@@ -40,7 +41,7 @@ type gcsBucket struct {
 }
 
 func newGCSProxy(report func(string, ...any)) *gcsProxy {
-	return &gcsProxy{report: report, buckets: map[string]*gcsBucket{},
+	return &gcsProxy{report: report, buckets: map[string]*gcsBucket{}, uploads: map[string]*gcsUpload{},
 		client: http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}}}
 }
 
@@ -142,6 +143,9 @@ func (p *gcsProxy) answer(q *gcsRequest) (*http.Response, error) {
 		return q.refuse(http.StatusConflict, "conflict", "Your previous request to create the named bucket succeeded and you already own it."), nil
 	case q.action != "create" && !b.there:
 		return q.refuse(http.StatusNotFound, "NoSuchBucket", "The specified bucket does not exist."), nil
+	}
+	if q.query.Has("upload_id") && q.Method != http.MethodDelete {
+		return p.chunk(q)
 	}
 	if resp, err := p.check(q); resp != nil || err != nil {
 		return resp, err

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// A Proxy stands before an S3 server, counts what passes, and does to a
+// A Proxy stands before a server of objects, counts what passes, and does to a
 // request what Decide says. It changes nothing that a signature covers.
 type Proxy struct {
 	URL string // in place of the server's own
@@ -233,8 +233,12 @@ func (x *exchange) stalled(body io.ReadCloser, size int64) io.ReadCloser {
 	return &passing{ReadCloser: body, limited: true, left: size / 2, end: func() error { x.wait(); return errBroken }}
 }
 
-// slow sends a body in eight pieces with a pause before each.
+// slow sends a body in eight pieces with a pause before each, one of unknown
+// size in pieces of 8 KiB.
 func (x *exchange) slow(body io.ReadCloser, size int64) io.ReadCloser {
+	if size < 0 {
+		size = 64 << 10
+	}
 	return &passing{ReadCloser: body, piece: max(1, int(size/8)), pause: func() {
 		timer := time.NewTimer(2 * time.Millisecond)
 		defer timer.Stop()

@@ -143,6 +143,7 @@ func (s *Store) compose(ctx context.Context, key string, old *storage.ObjectAttr
 func (s *Store) sweep(ctx context.Context, tail string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sweepTimeout)
 	defer cancel()
-	// An error has no consequence but an object that a lifecycle rule sweeps.
-	s.delete(ctx, tail)
+	// Nobody tries this again but us: the append has its outcome already. An
+	// error has no consequence but an object that a lifecycle rule sweeps.
+	objstore.Retry(s, objstore.Policy{}).Delete(ctx, tail)
 }

@@ -329,7 +329,10 @@ type resumed struct {
 }
 
 func (b *resumed) Read(p []byte) (int, error) {
-	n, err := b.body.Read(p)
+	if b.left <= 0 {
+		return 0, io.EOF
+	}
+	n, err := b.body.Read(p[:min(int64(len(p)), b.left)])
 	b.off += int64(n)
 	b.left -= int64(n)
 	if n > 0 {

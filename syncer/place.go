@@ -97,6 +97,10 @@ func (r *Replica) settle(f manifest.File, t temp, in *folder, d *result) {
 	}
 	if err != nil {
 		t.remove()
+		var link *os.LinkError // the temporary file's name is nobody's business
+		if errors.As(err, &link) {
+			err = link.Err
+		}
 		d.fail(f.Path, fmt.Errorf("place %s: %w", f.Path, err))
 		return
 	}

@@ -36,25 +36,40 @@ func (p *placer) quick(ctx context.Context, c manifest.Change, in *folder) bool 
 	if _, twin := p.index.Files().Find(c.Hash); twin && c.Size > 0 {
 		return false
 	}
-	content, err := p.content(ctx, c)
+	file, err := nameless(in)
+	if err != nil {
+		return false // nothing was fetched for nothing
+	}
+	defer file.Close()
+	content, inline, err := p.content(ctx, c)
 	if err != nil {
 		p.done.fail(c.Path, fmt.Errorf("fetch %s: %w", c.Path, err))
 		return true
 	}
-	stat, err := placeNew(in, c.File, content)
+	stat, err := placeNew(file, in, c.File, content)
 	if err != nil {
 		return false
+	}
+	if inline {
+		p.done.inlined()
+	} else {
+		p.done.fetched(1, c.Size)
 	}
 	p.done.place(seen(c.File, stat))
 	return true
 }
 
-// content returns the bytes that c names, verified.
-func (p *placer) content(ctx context.Context, c manifest.Change) ([]byte, error) {
+// content returns the bytes that c names, verified, and whether they came along
+// with the event.
+func (p *placer) content(ctx context.Context, c manifest.Change) (content []byte, inline bool, err error) {
 	if int64(len(c.Data)) == c.Size && manifest.Sum(c.Data) == c.Hash {
-		p.done.inlined()
-		return c.Data, nil
+		return c.Data, true, nil
 	}
+	content, err = p.download(ctx, c)
+	return content, false, err
+}
+
+func (p *placer) download(ctx context.Context, c manifest.Change) ([]byte, error) {
 	if int64(len(p.buf)) <= c.Size { // most files are small: memory that nobody touches is not paid for
 		p.buf = make([]byte, max(32<<10, 2*c.Size))
 	}
@@ -71,9 +86,8 @@ func (p *placer) content(ctx context.Context, c manifest.Change) ([]byte, error)
 		return nil, fmt.Errorf("content has hash %s, the manifest says %s: %w", hash, c.Hash, errMoved)
 	}
 	// The connection serves again only when the body was read to its end.
-	if n, err := body.Read(p.buf[:1]); n != 0 || err != io.EOF {
+	if n, err := body.Read(p.buf[c.Size : c.Size+1]); n != 0 || err != io.EOF {
 		return nil, fmt.Errorf("the object is longer than %d bytes: %w", c.Size, errMoved)
 	}
-	p.done.fetched(1, c.Size)
 	return content, nil
 }

@@ -11,24 +11,25 @@ import (
 	"github.com/skyagent/skyagent/manifest"
 )
 
-// placeNew makes a file where nothing is. Until it is whole it has no name, so
-// that nobody sees it and a crash leaves nothing; and it is made where it will
-// stay, near its neighbours on the disk. An error leaves nothing behind: a
-// file system may have no nameless files, or something stands there.
-func placeNew(in *folder, f manifest.File, content []byte) (manifest.Stat, error) {
-	dir := int(in.dir.Fd())
-	fd, err := unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+// nameless makes a file without a name in the folder: until it is whole nobody
+// sees it, and a crash leaves nothing. It is made where it will stay, near its
+// neighbours on the disk. Not every file system has such files.
+func nameless(in *folder) (*os.File, error) {
+	fd, err := unix.Openat(int(in.dir.Fd()), ".", unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return manifest.Stat{}, err
+		return nil, err
 	}
-	file := os.NewFile(uintptr(fd), string(f.Path))
-	defer file.Close()
-	self := "/proc/self/fd/" + strconv.Itoa(fd)
-	if err := fill(file, self, f, content); err != nil {
+	return os.NewFile(uintptr(fd), string(in.path)), nil
+}
+
+// placeNew fills a nameless file and gives it f's name, where nothing is.
+func placeNew(file *os.File, in *folder, f manifest.File, content []byte) (manifest.Stat, error) {
+	self := "/proc/self/fd/" + strconv.Itoa(int(file.Fd()))
+	if err := dressNew(file, self, f, content); err != nil {
 		return manifest.Stat{}, err
 	}
 	// Only this says, in one step, that nothing stood there.
-	if err := unix.Linkat(unix.AT_FDCWD, self, dir, filepath.Base(disk(f.Path)), unix.AT_SYMLINK_FOLLOW); err != nil {
+	if err := unix.Linkat(unix.AT_FDCWD, self, int(in.dir.Fd()), filepath.Base(disk(f.Path)), unix.AT_SYMLINK_FOLLOW); err != nil {
 		return manifest.Stat{}, err
 	}
 	fi, err := file.Stat()
@@ -38,8 +39,8 @@ func placeNew(in *folder, f manifest.File, content []byte) (manifest.Stat, error
 	return manifest.StatOf(fi), nil
 }
 
-// fill gives the file, which self names too, its content, mode and time.
-func fill(file *os.File, self string, f manifest.File, content []byte) error {
+// dressNew gives the file, which self names too, its content, mode and time.
+func dressNew(file *os.File, self string, f manifest.File, content []byte) error {
 	if _, err := file.Write(content); err != nil {
 		return err
 	}

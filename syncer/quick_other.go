@@ -4,11 +4,14 @@ package syncer
 
 import (
 	"errors"
+	"os"
 
 	"github.com/skyagent/skyagent/manifest"
 )
 
-// placeNew needs files without a name, which only Linux has.
-func placeNew(*folder, manifest.File, []byte) (manifest.Stat, error) {
+// nameless needs files without a name, which only Linux has.
+func nameless(*folder) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+func placeNew(*os.File, *folder, manifest.File, []byte) (manifest.Stat, error) {
 	return manifest.Stat{}, errors.ErrUnsupported
 }

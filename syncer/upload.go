@@ -172,6 +172,9 @@ func (s *Source) store(ctx context.Context, j job, o *outcome, file *manifest.St
 			f.Rev = string(info.Rev)
 			return nil
 		}
+		if unstable := file.Check(); errors.Is(unstable, manifest.ErrUnstable) {
+			return localError{unstable} // it shrank under the upload, say
+		}
 		if !errors.Is(err, objstore.ErrPrecondition) || attempt == maxRaces {
 			return fmt.Errorf("upload %s: %w", f.Path, err)
 		}

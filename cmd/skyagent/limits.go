@@ -18,6 +18,17 @@ func limitFlags(flags *pflag.FlagSet, l *pace.Limits) {
 	flags.Var((*bandwidth)(l), "bwlimit", "`RATE` of bytes a second to and from the store: 10M, or 1M:10M for upload and download apart")
 }
 
+// checkLimits refuses what would silently be no limit.
+func checkLimits(l pace.Limits) error {
+	switch {
+	case l.Transfers < 1:
+		return usagef("--transfers %d: there must be one at least", l.Transfers)
+	case l.Requests < 0:
+		return usagef("--tpslimit %g is less than nothing; 0 is no limit", l.Requests)
+	}
+	return nil
+}
+
 // A bandwidth is the value of --bwlimit.
 type bandwidth pace.Limits
 
@@ -51,7 +62,7 @@ func (b *bandwidth) Set(s string) (err error) {
 // rateOf reads bytes a second: a number with B, K, M, G or T behind it, powers
 // of 1,024 and KiB without any, as rclone has it; off is no limit.
 func rateOf(s string) (int64, error) {
-	if s == "off" || s == "" {
+	if s == "off" || s == "0" || s == "" {
 		return 0, nil
 	}
 	const units = "BKMGT"

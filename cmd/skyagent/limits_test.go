@@ -15,13 +15,14 @@ func TestBandwidth(t *testing.T) {
 		"100B":   {Upload: 100, Download: 100},
 		"1.5K":   {Upload: 1536, Download: 1536},
 		"off":    {},
+		"0":      {},
 	} {
 		var l pace.Limits
 		if err := (*bandwidth)(&l).Set(in); err != nil || l != want {
 			t.Errorf("--bwlimit %s: %+v, %v; want %+v", in, l, err, want)
 		}
 	}
-	for _, in := range []string{"x", "-1M", "0", "M", "1M:x", "1P", "1e300G"} {
+	for _, in := range []string{"x", "-1M", "M", "1M:x", "1P", "1e300G"} {
 		if err := (*bandwidth)(&pace.Limits{}).Set(in); err == nil {
 			t.Errorf("--bwlimit %s was taken", in)
 		}

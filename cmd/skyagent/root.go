@@ -90,6 +90,9 @@ func (p *program) command() *cobra.Command {
 		SuggestionsMinimumDistance: 2,
 		PersistentPreRunE: func(*cobra.Command, []string) (err error) {
 			p.ui.json, p.ui.quiet = p.flags.json, p.flags.quiet
+			if err := checkLimits(p.flags.limits); err != nil {
+				return err
+			}
 			p.places, err = findPlaces()
 			return err
 		},

@@ -63,6 +63,12 @@ func TestWindowOpensWhileItPays(t *testing.T) {
 	if size := pace.NewWindow(3).Size(); size != 3 {
 		t.Errorf("of at most 3: %d", size)
 	}
+	top := far.run(pace.NewWindow(64), true, 2000)
+	for _, size := range top[1000:] {
+		if size != 64 {
+			t.Fatalf("at the most that is allowed the window moves: %v", top[1000:])
+		}
+	}
 }
 
 func TestWindowHalvesOnThrottling(t *testing.T) {
@@ -73,6 +79,11 @@ func TestWindowHalvesOnThrottling(t *testing.T) {
 	}
 	if w.Size() != 8 {
 		t.Errorf("after five answers to one crowd: %d, want 8", w.Size())
+	}
+	one := pace.NewWindow(1)
+	one.Throttled(now, now.Add(time.Second))
+	if one.Size() != 1 {
+		t.Errorf("of at most 1, throttled: %d", one.Size())
 	}
 	w.Throttled(now.Add(time.Second), now.Add(time.Second))
 	w.Throttled(now.Add(2*time.Second), now.Add(2*time.Second))

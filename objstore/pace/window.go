@@ -10,7 +10,7 @@ const (
 	leastLimit = 2.0
 	period     = 200 * time.Millisecond // least time over which a rate is measured
 	rise       = 1.25                   // what the limit is multiplied by while that pays
-	pays       = 1.05                   // a rate that is so much higher than before
+	worth      = 0.2                    // share of the added requests that the rate must gain by
 	costs      = 0.90                   // a rate that is so much lower than before
 	patience   = 10                     // periods that change nothing before one more try
 	// perRequest is what a request counts besides its bytes: small objects are
@@ -65,16 +65,23 @@ func (w *window) end(now time.Time, bytes int64) {
 // did not pay is taken back: what more requests do not move, they only delay.
 func (w *window) judge(rate float64) {
 	switch {
-	case w.before > 0 && rate <= w.rate*pays:
+	case w.before > 0 && rate <= w.rate*(1+worth*(w.limit/w.before-1)):
 		w.limit, w.before, w.idle = w.before, 0, 0
+	case w.before > 0 && w.limit == w.most:
+		w.before = 0 // it paid, and that is all there is
 	case (w.before > 0 || w.idle >= patience) && w.limit < w.most:
 		w.before, w.limit = w.limit, min(w.most, math.Ceil(w.limit*rise))
 	case rate < w.rate*costs:
-		w.limit, w.idle = max(leastLimit, math.Floor(w.limit/rise)), 0
+		w.limit, w.idle = w.floor(w.limit/rise), 0
 	default:
 		w.idle++
 	}
 	w.rate = rate
+}
+
+// floor returns a lower limit that is in bounds.
+func (w *window) floor(limit float64) float64 {
+	return min(w.most, max(leastLimit, math.Floor(limit)))
 }
 
 func (w *window) next(now time.Time) {
@@ -88,7 +95,7 @@ func (w *window) throttled(began, now time.Time) {
 	if began.Before(w.halved) {
 		return
 	}
-	w.limit, w.before, w.idle, w.halved = max(leastLimit, math.Floor(w.limit/2)), 0, 0, now
+	w.limit, w.before, w.idle, w.halved = w.floor(w.limit/2), 0, 0, now
 	w.rate = 0
 	w.next(now)
 }

@@ -43,6 +43,7 @@ type conn struct {
 	net.Conn
 	in    *bufio.Reader
 	out   *bufio.Writer
+	raw   net.Conn  // beneath TLS
 	place string    // where it leads: scheme and host
 	since time.Time // idle since
 }
@@ -50,7 +51,7 @@ type conn struct {
 // Do implements aws.HTTPClient. A connection that the server closed while it
 // was idle is replaced.
 func (d *direct) Do(req *http.Request) (*http.Response, error) {
-	if req.Body != nil || req.Method != http.MethodGet && req.Method != http.MethodHead || d.proxied(req) {
+	if !canPeek || req.Body != nil || req.Method != http.MethodGet && req.Method != http.MethodHead || d.proxied(req) {
 		return d.next.Do(req)
 	}
 	resp, err := d.send(req)
@@ -91,22 +92,32 @@ func (d *direct) proxied(req *http.Request) bool {
 	return via != nil || err != nil
 }
 
-// take returns an idle connection, the youngest, or a new one.
+// take returns an idle connection, the youngest that is quiet, or a new one. A
+// server that says something unasked is about to close, or out of step: its
+// words must not be taken for an answer.
 func (d *direct) take(req *http.Request) (*conn, error) {
 	place := req.URL.Scheme + "://" + req.URL.Host
-	d.mu.Lock()
-	list := d.idle[place]
-	if n := len(list); n > 0 && time.Since(list[n-1].since) < idleTime {
-		d.idle[place] = list[:n-1]
-		d.mu.Unlock()
-		return list[n-1], nil
-	}
-	delete(d.idle, place) // the others are older
-	d.mu.Unlock()
-	for _, c := range list {
+	for {
+		c := d.youngest(place)
+		if c == nil {
+			return d.dial(req.Context(), req.URL, place)
+		}
+		if quiet(c.raw) {
+			return c, nil
+		}
 		c.Close()
 	}
-	return d.dial(req.Context(), req.URL, place)
+}
+
+func (d *direct) youngest(place string) *conn {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := d.idle[place]
+	if len(list) == 0 {
+		return nil
+	}
+	d.idle[place] = list[:len(list)-1]
+	return list[len(list)-1]
 }
 
 func (d *direct) dial(ctx context.Context, u *url.URL, place string) (*conn, error) {
@@ -118,12 +129,13 @@ func (d *direct) dial(ctx context.Context, u *url.URL, place string) (*conn, err
 	if err != nil {
 		return nil, err
 	}
+	raw := nc
 	if u.Scheme == "https" {
 		if nc, err = d.handshake(ctx, nc, u.Hostname()); err != nil {
 			return nil, err
 		}
 	}
-	return &conn{Conn: nc, in: bufio.NewReaderSize(nc, 64<<10), out: bufio.NewWriter(nc), place: place}, nil
+	return &conn{Conn: nc, raw: raw, in: bufio.NewReaderSize(nc, 64<<10), out: bufio.NewWriter(nc), place: place}, nil
 }
 
 func (d *direct) handshake(ctx context.Context, nc net.Conn, host string) (net.Conn, error) {
@@ -150,16 +162,18 @@ func (d *direct) handshake(ctx context.Context, nc net.Conn, host string) (net.C
 	return nil, err
 }
 
-// put keeps a connection for the next request.
+// put keeps a connection for the next request, and closes those that have been
+// idle for too long.
 func (d *direct) put(c *conn) {
 	c.since = time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if list := d.idle[c.place]; len(list) < idleConns {
-		d.idle[c.place] = append(list, c)
-		return
+	list := d.idle[c.place]
+	for len(list) > 0 && (c.since.Sub(list[0].since) > idleTime || len(list) >= idleConns) {
+		list[0].Close()
+		list = list[1:]
 	}
-	c.Close()
+	d.idle[c.place] = append(list, c)
 }
 
 // exchange sends req and reads the head of its answer. The end of the context

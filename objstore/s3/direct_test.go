@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -120,6 +121,60 @@ func TestLeftHalfway(t *testing.T) {
 	if got := get(t, s, "k"); got != "content" {
 		t.Errorf("then got %q", got)
 	}
+}
+
+// What a server says unasked, on a connection that is idle, is no answer.
+func TestUnaskedWords(t *testing.T) {
+	for name, words := range map[string]string{
+		"408":            "HTTP/1.1 408 Request Time-out\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+		"another answer": "HTTP/1.1 200 OK\r\nEtag: \"evil\"\r\nContent-Length: 4\r\n\r\nEVIL",
+	} {
+		t.Run(name, func(t *testing.T) {
+			said := make(chan struct{}, 1)
+			l := listen(t, (*httptest.Server).Start, func(w http.ResponseWriter, r *http.Request) {
+				if r.Method != http.MethodHead {
+					object(w, r)
+					return
+				}
+				conn, out, err := w.(http.Hijacker).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer conn.Close()
+				fmt.Fprint(out, "HTTP/1.1 200 OK\r\nEtag: \"e\"\r\nContent-Length: 7\r\n\r\n")
+				out.Flush()
+				time.Sleep(20 * time.Millisecond) // until the client has put the connection aside
+				fmt.Fprint(out, words)
+				out.Flush()
+				said <- struct{}{}
+			})
+			s := l.open(t)
+			if _, err := s.Head(t.Context(), "k"); err != nil {
+				t.Fatal(err)
+			}
+			<-said
+			if got := get(t, s, "other"); got != "content" {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}
+
+// A server that ignores the range is not believed.
+func TestRangeIgnored(t *testing.T) {
+	l := listen(t, (*httptest.Server).Start, object)
+	s := l.open(t)
+	for _, tc := range []struct{ off, n int64 }{{2, 2}, {2, -1}, {0, 3}} {
+		if _, _, err := s.Get(t.Context(), "k", tc.off, tc.n, objstore.Cond{}); err == nil || objstore.Lasting(err) {
+			t.Errorf("Get(%d, %d): %v, want an error that may pass", tc.off, tc.n, err)
+		}
+	}
+	r, _, err := s.Get(t.Context(), "k", 0, 100, objstore.Cond{})
+	if err != nil {
+		t.Fatalf("a range that is all of it: %v", err)
+	}
+	r.Close()
 }
 
 // With TLS the server's certificate is checked, by its name and authority.

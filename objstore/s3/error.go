@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -43,6 +44,9 @@ func named(err error) error {
 	}
 	if region := bucketRegion(err); region != "" && (st == http.StatusMovedPermanently || st == http.StatusBadRequest) {
 		return &RegionError{Region: region}
+	}
+	if at := expecting.FindStringSubmatch(message); code == "AuthorizationHeaderMalformed" && at != nil {
+		return &RegionError{Region: at[1]}
 	}
 	if wantsTLS(err, code) {
 		return fmt.Errorf("%w: %w", objstore.ErrTLS, ErrPlainHTTP)
@@ -85,6 +89,8 @@ func kindOf(code string, status int) error {
 		return objstore.ErrPrecondition
 	case status == http.StatusTooManyRequests:
 		return objstore.ErrThrottled
+	case status == http.StatusRequestTimeout: // of a connection, by whatever stands before the server
+		return nil
 	case status == http.StatusConflict:
 		// Two writers at once, by whatever code. versitygw says so as well of
 		// "a" and "a/b", which it cannot both hold, and, when they race, of a
@@ -102,6 +108,9 @@ func kindOf(code string, status int) error {
 func detailed(kind error, code, message string) error {
 	switch kind {
 	case fs.ErrInvalid:
+		if code == "" {
+			return fmt.Errorf("%w: the server refuses it without a word", kind)
+		}
 		return fmt.Errorf("%w: %s: %s", kind, code, message)
 	case fs.ErrPermission, objstore.ErrThrottled, errors.ErrUnsupported:
 		if code != "" {
@@ -136,6 +145,9 @@ func wantsTLS(err error, code string) bool {
 	r := resp.Response.Response
 	return r != nil && r.Request != nil && r.Request.URL.Scheme == "http" && r.Header.Get("X-Amz-Request-Id") == ""
 }
+
+// expecting finds the region in the words of a refusal that names it nowhere else.
+var expecting = regexp.MustCompile(`expecting ['"]([a-z0-9-]+)['"]`)
 
 // A RegionError says that requests went to another region than the bucket's.
 // It is an fs.ErrInvalid.

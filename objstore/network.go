@@ -4,8 +4,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"strings"
 )
 
 // Network names an error that kept a request from being answered: it is
@@ -20,6 +22,18 @@ func Network(err error) error {
 		return &named{ErrUnreachable, err}
 	}
 	return err
+}
+
+// InRange returns an error unless resp answers a request for n bytes from off
+// on (n < 0 is all that follow) of an object of size bytes: what stands before a
+// server may ignore the range and pass on the whole object.
+func InRange(resp *http.Response, off, n, size int64) error {
+	got := resp.Header.Get("Content-Range")
+	if resp.StatusCode == http.StatusPartialContent && strings.HasPrefix(got, fmt.Sprintf("bytes %d-", off)) ||
+		resp.StatusCode == http.StatusOK && off == 0 && n >= size {
+		return nil
+	}
+	return fmt.Errorf("asked for bytes from %d on, the server sends %q", off, got)
 }
 
 // insecure reports whether TLS failed for a reason that waiting does not remove.

@@ -65,10 +65,14 @@ func (s *Store) get(ctx context.Context, key string, off, n int64, cond objstore
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusPartialContent:
 		body, info, err := read(key, resp)
+		if err == nil && req.Header.Get("Range") != "" {
+			err = objstore.InRange(resp, off, n, info.Size)
+		}
 		if err != nil {
 			resp.Body.Close()
+			return nil, objstore.Info{}, err
 		}
-		return body, info, err
+		return body, info, nil
 	case http.StatusRequestedRangeNotSatisfiable:
 		resp.Body.Close()
 		return s.nothing(ctx, key, cond)

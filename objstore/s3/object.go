@@ -67,7 +67,7 @@ func (s *Store) get(ctx context.Context, key string, off, n int64, cond objstore
 	}
 	info, err := describe(key, resp)
 	if err == nil && h["Range"] != nil {
-		err = inRange(resp, off, n, info.Size)
+		err = objstore.InRange(resp, off, n, info.Size)
 	}
 	if err != nil {
 		resp.Body.Close()
@@ -83,16 +83,6 @@ func (s *Store) nothing(ctx context.Context, key string, cond objstore.Cond) (io
 		return nil, info, err
 	}
 	return http.NoBody, info, nil
-}
-
-// inRange returns an error unless the answer is the range that was asked for.
-// What stands before a server may ignore it and answer with the whole object.
-func inRange(resp *http.Response, off, n, size int64) error {
-	if resp.StatusCode == http.StatusPartialContent && strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", off)) ||
-		resp.StatusCode == http.StatusOK && off == 0 && n >= size {
-		return nil
-	}
-	return fmt.Errorf("asked for bytes from %d on, the server sends %q", off, resp.Header.Get("Content-Range"))
 }
 
 func byteRange(off, n int64) string {

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,8 +24,7 @@ func stalling(t *testing.T) (*servers.Proxy, *s3.Store) {
 		io.Copy(io.Discard, r.Body)
 		w.Header().Set("ETag", `"e"`)
 		if r.Method == http.MethodGet {
-			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-			w.Write(body)
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 		}
 	}))
 	t.Cleanup(server.Close)

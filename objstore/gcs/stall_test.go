@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,8 +25,7 @@ func stalling(t *testing.T) (*servers.Proxy, *gcs.Store) {
 		io.Copy(io.Discard, r.Body)
 		if r.Method == http.MethodGet {
 			w.Header().Set("X-Goog-Generation", "1")
-			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-			w.Write(body)
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 			return
 		}
 		fmt.Fprint(w, `{"generation":"1","size":"1"}`)

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
+	"github.com/skyagent/skyagent/integration/servers"
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/objstore/s3"
 )
@@ -141,6 +142,21 @@ func TestClock(t *testing.T) {
 			if err == nil || err.Error() != fmt.Sprintf("%s s3://b/k: %s", op, want) || !objstore.Lasting(err) || errors.Is(err, fs.ErrPermission) {
 				t.Errorf("%s: %v", op, err)
 			}
+		}
+	}
+}
+
+// versitygw names its region in the words of the refusal alone.
+func TestWrongRegion(t *testing.T) {
+	server := servers.Versitygw(t)
+	bucket := server.NewBucket(t)
+	s := open(t, server, s3.Config{Bucket: bucket, Region: "eu-west-3"})
+	_, head := s.BucketExists(t.Context())
+	_, _, get := s.Get(t.Context(), "k", 0, -1, objstore.Cond{})
+	for op, err := range map[string]error{"BucketExists": head, "Get": get} {
+		var region *s3.RegionError
+		if !errors.As(err, &region) || region.Region != "us-east-1" {
+			t.Errorf("%s: %v", op, err)
 		}
 	}
 }

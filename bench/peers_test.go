@@ -95,7 +95,7 @@ func compare(b *testing.B, server *servers.S3Server, tools []tool, tree string, 
 // round pays for its own writes.
 func settle() {
 	exec.Command("sync").Run()
-	time.Sleep(6 * time.Second) // ext4 passes over inodes deleted in the last 5 s
+	time.Sleep(6 * time.Second) // what is deleted costs most in the next seconds; the rest hits all alike, as the order turns
 }
 
 func report(b *testing.B, what string, tools []tool, costs [][]cost) {

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -22,6 +23,18 @@ func Network(err error) error {
 		return &named{ErrUnreachable, err}
 	}
 	return err
+}
+
+// ByteRange returns the Range header for n bytes from off on; n < 0 is all that
+// follow, and the whole object needs none.
+func ByteRange(off, n int64) string {
+	switch {
+	case off == 0 && n < 0:
+		return ""
+	case n < 0 || n > math.MaxInt64-off:
+		return fmt.Sprintf("bytes=%d-", off)
+	}
+	return fmt.Sprintf("bytes=%d-%d", off, off+n-1)
 }
 
 // InRange returns an error unless resp answers a request for n bytes from off

@@ -2,7 +2,8 @@
 // would: by its command line, its output and its signals.
 //
 // It promises that the binary is the one of this checkout, built once for every
-// test process, and that every process it starts is gone when the test is. It
+// test process, that every process it starts is gone when the test is, and that
+// a secret of its environment in what it says fails the test. Else it
 // knows nothing of what skyagent does.
 package program
 
@@ -111,6 +112,7 @@ func (h *Home) Run(t testing.TB, args ...string) Result {
 	if _, exited := err.(*exec.ExitError); err != nil && !exited {
 		t.Fatalf("skyagent %s: %v", strings.Join(args, " "), err)
 	}
+	checkSecrets(t, cmd.Env, stdout.String()+stderr.String())
 	return Result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
@@ -176,6 +178,7 @@ func (p *Process) read(stdout, stderr io.Reader) {
 	errors.Go(func() {
 		lines := bufio.NewScanner(stderr)
 		for lines.Scan() {
+			checkSecrets(p.t, p.cmd.Env, lines.Text())
 			p.mu.Lock()
 			p.stderr.WriteString(lines.Text() + "\n")
 			p.mu.Unlock()
@@ -184,6 +187,7 @@ func (p *Process) read(stdout, stderr io.Reader) {
 	lines := bufio.NewScanner(stdout)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
+		checkSecrets(p.t, p.cmd.Env, lines.Text())
 		var v map[string]any
 		if err := json.Unmarshal(lines.Bytes(), &v); err != nil {
 			v = map[string]any{plain: lines.Text()}

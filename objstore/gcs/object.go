@@ -9,7 +9,6 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
-	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -93,7 +92,7 @@ func (s *Store) getRequest(ctx context.Context, key string, off, n int64, cond o
 		return nil, err
 	}
 	req.Header.Set("Accept-Encoding", "gzip") // what is stored so is not to be unpacked
-	if r := byteRange(off, n); r != "" {
+	if r := objstore.ByteRange(off, n); r != "" {
 		req.Header.Set("Range", r)
 	}
 	if cond.If != "" {
@@ -103,16 +102,6 @@ func (s *Store) getRequest(ctx context.Context, key string, off, n int64, cond o
 		req.Header.Set("x-goog-user-project", s.config.UserProject)
 	}
 	return req, nil
-}
-
-func byteRange(off, n int64) string {
-	switch {
-	case off == 0 && n < 0:
-		return ""
-	case n < 0 || n > math.MaxInt64-off:
-		return fmt.Sprintf("bytes=%d-", off)
-	}
-	return fmt.Sprintf("bytes=%d-%d", off, off+n-1)
 }
 
 // nothing answers a Get of no bytes.

@@ -271,7 +271,7 @@ func (u upload) copyPart(ctx context.Context, number int32, p objstore.Part) (*s
 		pinned.If = u.base
 	}
 	out, err := u.client.UploadPartCopy(ctx, &s3.UploadPartCopyInput{Bucket: u.bucket, Key: u.key(u.name), UploadId: u.id,
-		PartNumber: aws.Int32(number), CopySource: u.source(u.from), CopySourceIfMatch: match(pinned), CopySourceRange: aws.String(byteRange(p.Base, p.Size))})
+		PartNumber: aws.Int32(number), CopySource: u.source(u.from), CopySourceIfMatch: match(pinned), CopySourceRange: aws.String(objstore.ByteRange(p.Base, p.Size))})
 	if err != nil {
 		return nil, unmatched(err, pinned)
 	}

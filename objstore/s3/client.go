@@ -163,13 +163,13 @@ func (c Config) options(o *s3.Options) {
 		o.HTTPClient = c.client
 	}
 	// Time runs while a request is under way, not while it waits for its turn.
-	o.HTTPClient = paced{c.Pace, c.quick(patient{patience.New(c.Stall, c.Answer), o.HTTPClient})}
+	o.HTTPClient = paced{c.Pace, directly(patient{patience.New(c.Stall, c.Answer), o.HTTPClient})}
 	o.DisableLogOutputChecksumValidationSkipped = true
 	o.APIOptions = append(o.APIOptions, c.Options.extra().middleware)
 }
 
-// quick spares requests without a body what the transport costs.
-func (c Config) quick(p patient) aws.HTTPClient {
+// directly spares requests without a body what the transport costs.
+func directly(p patient) aws.HTTPClient {
 	if ours, ok := p.client.(*awshttp.BuildableClient); ok {
 		return newDirect(ours.GetTransport(), p)
 	}

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -130,7 +129,7 @@ func TestUnaskedWords(t *testing.T) {
 		"another answer": "HTTP/1.1 200 OK\r\nEtag: \"evil\"\r\nContent-Length: 4\r\n\r\nEVIL",
 	} {
 		t.Run(name, func(t *testing.T) {
-			said := make(chan struct{}, 1)
+			speak, said := make(chan struct{}), make(chan struct{})
 			l := listen(t, (*httptest.Server).Start, func(w http.ResponseWriter, r *http.Request) {
 				if r.Method != http.MethodHead {
 					object(w, r)
@@ -144,15 +143,16 @@ func TestUnaskedWords(t *testing.T) {
 				defer conn.Close()
 				fmt.Fprint(out, "HTTP/1.1 200 OK\r\nEtag: \"e\"\r\nContent-Length: 7\r\n\r\n")
 				out.Flush()
-				time.Sleep(20 * time.Millisecond) // until the client has put the connection aside
+				<-speak
 				fmt.Fprint(out, words)
 				out.Flush()
-				said <- struct{}{}
+				close(said)
 			})
 			s := l.open(t)
 			if _, err := s.Head(t.Context(), "k"); err != nil {
 				t.Fatal(err)
 			}
+			close(speak) // the client has put the connection aside
 			<-said
 			if got := get(t, s, "other"); got != "content" {
 				t.Errorf("got %q", got)

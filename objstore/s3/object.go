@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -55,7 +54,7 @@ func (s *Store) get(ctx context.Context, key string, off, n int64, cond objstore
 	}
 	h := make(http.Header, 8)
 	ifMatch(h, cond.If)
-	if r := byteRange(off, n); r != "" {
+	if r := objstore.ByteRange(off, n); r != "" {
 		h["Range"] = []string{r}
 	}
 	resp, err := s.wire.do(ctx, request{method: http.MethodGet, key: s.prefix + key, header: h})
@@ -83,16 +82,6 @@ func (s *Store) nothing(ctx context.Context, key string, cond objstore.Cond) (io
 		return nil, info, err
 	}
 	return http.NoBody, info, nil
-}
-
-func byteRange(off, n int64) string {
-	switch {
-	case off == 0 && n < 0:
-		return ""
-	case n < 0 || n > math.MaxInt64-off:
-		return fmt.Sprintf("bytes=%d-", off)
-	}
-	return fmt.Sprintf("bytes=%d-%d", off, off+n-1)
 }
 
 // Put implements objstore.Store.

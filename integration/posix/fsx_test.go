@@ -112,6 +112,9 @@ func edit(t *testing.T, path string, spoil func(f *os.File, size int64)) {
 // writeAfter leaves bytes behind the file's end in its last page, as a mapping can.
 func writeAfter(t *testing.T, f *os.File, size int64) {
 	page := int64(os.Getpagesize())
+	if size%page == 0 {
+		return
+	}
 	pages, err := syscall.Mmap(int(f.Fd()), size/page*page, int(page), syscall.PROT_WRITE|syscall.PROT_READ, syscall.MAP_SHARED)
 	if err != nil {
 		t.Error(err)

@@ -40,7 +40,6 @@ func (g *geesefs) command() (name string, args, env []string) {
 }
 
 func (g *geesefs) prepare() error { return nil }
-func (g *geesefs) forget()        {}
 
 // refresh sets the attribute on each path, and for those that are not there on
 // the nearest directory above that is, once.

@@ -45,7 +45,8 @@ type Config struct {
 	Env []string
 	// Remote is where an rclone that somebody else started listens for its
 	// remote control: unix:///PATH, HOST:PORT or http://USER:PASSWORD@HOST:PORT.
-	// "" is the one that this package starts.
+	// Its --attr-timeout is how much longer the kernel may show the past. "" is
+	// the one that this package starts.
 	Remote string
 	// Command, for exec, is the shell command that refreshes. It gets the paths
 	// on standard input, one a line, and the mount point as its directory.
@@ -58,7 +59,8 @@ type Config struct {
 }
 
 // A Mount is one mount point of somebody else's. Refresh may be called by many
-// goroutines, beside Run.
+// goroutines, beside Run. A mount that hangs can hold it longer than its
+// context, where it makes system calls on the mount.
 type Mount struct {
 	cfg    Config
 	driver driver
@@ -77,9 +79,6 @@ type driver interface {
 	filesystem() string
 	// prepare is called before the mounter is started.
 	prepare() error
-	// forget drops what is known of a mount that was there before: a new one
-	// knows nothing.
-	forget()
 	refresh(ctx context.Context, paths []manifest.Path) error
 }
 

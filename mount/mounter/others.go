@@ -97,7 +97,6 @@ func newMountpoint(cfg Config) (*plain, error) {
 func (p *plain) command() (name string, args, env []string) { return p.name, p.args, nil }
 func (p *plain) filesystem() string                         { return p.fs }
 func (p *plain) prepare() error                             { return nil }
-func (p *plain) forget()                                    {}
 
 func (p *plain) refresh(context.Context, []manifest.Path) error {
 	return fmt.Errorf("%s: %w", p.why, errors.ErrUnsupported)
@@ -120,7 +119,6 @@ func newExec(cfg Config) (*command, error) {
 func (c *command) command() (name string, args, env []string) { return "", nil, nil }
 func (c *command) filesystem() string                         { return "" }
 func (c *command) prepare() error                             { return nil }
-func (c *command) forget()                                    {}
 
 func (c *command) refresh(ctx context.Context, paths []manifest.Path) error {
 	cmd := exec.CommandContext(ctx, "sh", "-c", c.cfg.Command)

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"sync"
 
 	"github.com/skyagent/skyagent/manifest"
 )
@@ -20,24 +19,19 @@ import (
 // batch is how many paths one call of rclone's remote control names.
 const batch = 200
 
-// mostKnown bounds the directories that are remembered; then all are forgotten.
-const mostKnown = 100_000
-
 // An rclone is refreshed by its remote control. vfs/forget drops one entry and
-// the listing of its directory, so that the next look lists that directory; it
-// does nothing for a path whose directory rclone has not heard of, so each
-// directory is made known once, by vfs/refresh.
+// the listing of its directory, so that the next look lists that directory, and
+// nothing else. It does nothing for a path whose directory rclone has not heard
+// of; then it is the first directory above that is new to it that it must forget.
+// vfs/refresh is not used: it lists at once, whether anybody looks or not.
 type rclone struct {
 	cfg    Config
 	remote *remote
 	socket string // where the one that this package starts listens; "" is another's
-
-	mu    sync.Mutex             // guards known
-	known map[manifest.Path]bool // directories that rclone has heard of
 }
 
 func newRclone(cfg Config) (*rclone, error) {
-	r := &rclone{cfg: cfg, known: map[manifest.Path]bool{}}
+	r := &rclone{cfg: cfg}
 	where := cfg.Remote
 	if where == "" {
 		if cfg.State == "" {
@@ -113,98 +107,67 @@ func (r *rclone) environ() []string {
 	return env
 }
 
-func (r *rclone) forget() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	clear(r.known)
-}
-
 func (r *rclone) refresh(ctx context.Context, paths []manifest.Path) error {
 	for some := range slices.Chunk(paths, batch) {
-		if err := r.drop(ctx, some); err != nil {
+		if err := r.forget(ctx, some); err != nil {
 			return err
 		}
-		if err := r.meet(ctx, r.strangers(some)); err != nil {
+		unheard, err := r.unheard(ctx, some)
+		if err != nil {
+			return err
+		}
+		if err := r.forget(ctx, unheard); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// drop makes rclone forget paths, as files and as directories: they may have
-// turned from one into the other.
-func (r *rclone) drop(ctx context.Context, paths []manifest.Path) error {
+// forget drops entries and what rclone knows below them, in case they are
+// directories: they may have been or become one.
+func (r *rclone) forget(ctx context.Context, paths []manifest.Path) error {
+	if len(paths) == 0 {
+		return nil // else rclone forgets everything
+	}
 	form := url.Values{}
 	for i, p := range paths {
 		form.Set("dir"+strconv.Itoa(i), string(p))
 	}
-	return r.remote.call(ctx, "vfs/forget", form, nil)
+	return r.remote.call(ctx, "vfs/forget", form)
 }
 
-// strangers returns the directories of paths that rclone may not have heard of.
-// One that changed itself may be gone.
-func (r *rclone) strangers(paths []manifest.Path) []manifest.Path {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.known) > mostKnown {
-		clear(r.known)
-	}
+// unheard returns the topmost directories above paths that the mount does not
+// show. rclone answers from what it has listed, so this asks the store nothing.
+func (r *rclone) unheard(ctx context.Context, paths []manifest.Path) ([]manifest.Path, error) {
+	looked, tops := map[manifest.Path]bool{}, map[manifest.Path]bool{}
 	for _, p := range paths {
-		delete(r.known, p)
-	}
-	var dirs []manifest.Path
-	for _, p := range paths {
-		if d := p.Dir(); d != "" && !r.known[d] && !slices.Contains(dirs, d) {
-			dirs = append(dirs, d)
+		var top manifest.Path
+		for d := p.Dir(); d != "" && !looked[d]; d = d.Dir() {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			looked[d] = true
+			shown, err := r.shown(d)
+			if err != nil {
+				return nil, err
+			}
+			if shown {
+				break
+			}
+			top = d
+		}
+		if top != "" {
+			tops[top] = true
 		}
 	}
-	return dirs
+	return slices.Sorted(maps.Keys(tops)), nil
 }
 
-// meet makes rclone look for directories. One that it does not find may be new:
-// then the listings of all directories above are dropped, and it looks again. One
-// that is not there then is not in the bucket.
-func (r *rclone) meet(ctx context.Context, dirs []manifest.Path) error {
-	missing, err := r.look(ctx, dirs)
-	if err != nil || len(missing) == 0 {
-		return err
+// shown reports whether the mount has a directory.
+func (r *rclone) shown(d manifest.Path) (bool, error) {
+	fi, err := os.Lstat(filepath.Join(r.cfg.Dir, filepath.FromSlash(string(d))))
+	if err != nil && !gone(err) {
+		return false, fmt.Errorf("look for directory %q: %w", d, err)
 	}
-	above := map[manifest.Path]bool{}
-	for _, d := range missing {
-		for ; d != ""; d = d.Dir() {
-			above[d] = true
-		}
-	}
-	if err := r.drop(ctx, slices.Sorted(maps.Keys(above))); err != nil {
-		return err
-	}
-	_, err = r.look(ctx, missing)
-	return err
-}
-
-// look lists directories and returns those that are not there.
-func (r *rclone) look(ctx context.Context, dirs []manifest.Path) (missing []manifest.Path, err error) {
-	if len(dirs) == 0 {
-		return nil, nil
-	}
-	form := url.Values{}
-	for i, d := range dirs {
-		form.Set("dir"+strconv.Itoa(i), string(d))
-	}
-	var answer struct {
-		Result map[string]string `json:"result"`
-	}
-	if err := r.remote.call(ctx, "vfs/refresh", form, &answer); err != nil {
-		return nil, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, d := range dirs {
-		if answer.Result[string(d)] == "OK" {
-			r.known[d] = true
-		} else {
-			missing = append(missing, d)
-		}
-	}
-	return missing, nil
+	return err == nil && fi.IsDir(), nil
 }

@@ -165,6 +165,7 @@ func TestRclone(t *testing.T) {
 		t.Errorf("still there after a refresh: %v", err)
 	}
 	r.changesKind(m)
+	r.comesBack(m)
 
 	stop()
 	if err := m.Refresh(t.Context(), []manifest.Path{"dir/file"}); !errors.Is(err, mounter.ErrNotMounted) {
@@ -176,6 +177,20 @@ func TestRclone(t *testing.T) {
 	if err := syscall.Kill(r.last(), 0); err == nil {
 		t.Error("rclone still runs")
 	}
+}
+
+// comesBack empties a directory, lets rclone see that it is gone, and fills it.
+func (r *rig) comesBack(m *mounter.Mount) {
+	r.Helper()
+	r.put("back/a", "x")
+	r.refreshed(m, "back/a", "x")
+	r.delete("back/a")
+	if err := m.Refresh(r.Context(), []manifest.Path{"back/a", "elsewhere"}); err != nil {
+		r.Error(err)
+	}
+	r.wantShown("back/a", "")
+	r.put("back/b", "back again")
+	r.refreshed(m, "back/b", "back again")
 }
 
 // changesKind turns a file into a directory and back.

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// rcDeadline bounds one call. rclone lists a directory within some.
+// rcDeadline bounds one call.
 const rcDeadline = 30 * time.Second
 
 // A remote is rclone's remote control.
@@ -40,8 +40,8 @@ func newRemote(where string) (*remote, error) {
 	return &remote{*base, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}, nil
 }
 
-// call posts a form to a command and decodes the answer.
-func (r *remote) call(ctx context.Context, command string, form url.Values, answer any) error {
+// call posts a form to a command.
+func (r *remote) call(ctx context.Context, command string, form url.Values) error {
 	ctx, cancel := context.WithTimeout(ctx, rcDeadline)
 	defer cancel()
 	to := r.base
@@ -60,18 +60,12 @@ func (r *remote) call(ctx context.Context, command string, form url.Values, answ
 		return fmt.Errorf("ask rclone for %s: %w", command, err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
 		return fmt.Errorf("hear rclone's answer to %s: %w", command, err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("rclone answers %s to %s: %s", resp.Status, command, rcError(body))
-	}
-	if answer == nil {
-		return nil
-	}
-	if err := json.Unmarshal(body, answer); err != nil {
-		return fmt.Errorf("decode rclone's answer to %s: %w", command, err)
 	}
 	return nil
 }

@@ -69,7 +69,6 @@ func (m *Mount) follow(ctx context.Context) error {
 			return err
 		}
 		if there := kind != ""; there != m.Mounted() {
-			m.driver.forget()
 			m.setMounted(there)
 			m.log.Info("mount of somebody else", "dir", m.cfg.Dir, "mounted", there)
 		}
@@ -109,7 +108,6 @@ func (m *Mount) once(ctx context.Context, mounted func()) error {
 	if err := os.MkdirAll(m.cfg.Dir, 0o755); err != nil {
 		return fmt.Errorf("make mount point: %w", err)
 	}
-	m.driver.forget()
 	if err := m.driver.prepare(); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -21,8 +22,9 @@ import (
 )
 
 const (
-	mountRounds = 5
-	randomReads = 2000
+	mountRounds  = 5
+	randomReads  = 2000
+	distantFiles = 500
 )
 
 // A mounting is a tool that mounts buckets.
@@ -32,12 +34,12 @@ type mounting struct {
 	mount func(b *testing.B, bucket, dir, cache string, mode mode) (stop func())
 }
 
-// A mode says when a close may return.
+// A mode says when a written file goes to the bucket.
 type mode bool
 
 const (
-	durable   mode = false // when the object is in the bucket
-	writeBack mode = true  // at once
+	durable   mode = false // with its close; the measurement ends when it is there
+	writeBack mode = true  // some time later; the measurement ends with the close
 )
 
 // BenchmarkMount compares skyagent's mount with rclone's, each with caches that
@@ -57,7 +59,7 @@ func BenchmarkMount(b *testing.B) {
 	run(b, rclone(b, server).push(source, bucket))
 	warm := func() { dropCaches(b); warmUp(b, server.Dir) }
 	for b.Loop() {
-		m := &measurements{b: b, tools: tools, stored: server.Dir}
+		m := &measurements{b: b, tools: tools, objects: server.Dir}
 		for round := range mountRounds {
 			m.inTurn(round, func(tool mounting) {
 				m.reads(tool, bucket, size, warm)
@@ -79,7 +81,7 @@ func BenchmarkMountDistant(b *testing.B) {
 	tools, tree := mountings(b, proxy.URL), distantTree(b)
 	proxy.Delay(25 * time.Millisecond)
 	for b.Loop() {
-		m := &measurements{b: b, tools: tools, proxy: proxy}
+		m := &measurements{b: b, tools: tools, objects: server.Dir, proxy: proxy}
 		for round := range mountRounds {
 			m.inTurn(round, func(tool mounting) { m.distant(tool, server.NewBucket(b), tree) })
 		}
@@ -93,10 +95,10 @@ type measurements struct {
 	tools []mounting
 	proxy *servers.Proxy // before the store; nil is none
 
-	stored string   // where the store keeps its objects
-	names  []string // in the order of their first measurement
-	times  map[string]map[string][]time.Duration
-	asked  map[string]map[string][]int
+	objects string   // where the store keeps its objects
+	names   []string // in the order of their first measurement
+	times   map[string]map[string][]time.Duration
+	asked   map[string]map[string][]int
 }
 
 // inTurn gives each tool a round; none is always first.
@@ -203,13 +205,37 @@ func (m *measurements) tree(tool mounting, bucket string, warm func()) {
 
 // writes measures the large file's way into a bucket, close included.
 func (m *measurements) writes(tool mounting, bucket string, size int64, warm func()) {
-	for name, mode := range map[string]mode{"write": durable, "write-back": writeBack} {
-		m.mounted(tool, bucket, mode, warm, func(dir string) {
-			m.take(tool, name, func() { writeNoise(m.b, filepath.Join(dir, name), size) })
-			if _, err := os.Stat(filepath.Join(m.stored, bucket, name)); err != nil && mode == durable {
-				m.b.Fatalf("%s: the close returned before the object was stored: %v", tool.name, err)
-			}
+	m.mounted(tool, bucket, durable, warm, func(dir string) {
+		m.take(tool, "write", func() {
+			writeNoise(m.b, filepath.Join(dir, "file"), size)
+			m.stored(filepath.Join(bucket, "file"), 1)
 		})
+	})
+	m.mounted(tool, bucket, writeBack, warm, func(dir string) {
+		m.take(tool, "write-back", func() { writeNoise(m.b, filepath.Join(dir, "later"), size) })
+	})
+}
+
+// stored waits until the store has n files below path. Who uploads before a close
+// returns need not wait.
+func (m *measurements) stored(path string, n int) {
+	m.b.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * program.Patience); ; <-tick.C {
+		found := 0
+		filepath.WalkDir(filepath.Join(m.objects, path), func(_ string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				found++
+			}
+			return nil
+		})
+		if found == n {
+			return
+		}
+		if time.Now().After(deadline) {
+			m.b.Fatalf("%s has %d files in the store, want %d", path, found, n)
+		}
 	}
 }
 
@@ -217,7 +243,10 @@ func (m *measurements) writes(tool mounting, bucket string, size int64, warm fun
 func (m *measurements) distant(tool mounting, bucket, tree string) {
 	nothing := func() {}
 	m.mounted(tool, bucket, durable, nothing, func(dir string) {
-		m.take(tool, "cp -r", func() { m.shell("cp -r %q %q", tree, filepath.Join(dir, "tree")) })
+		m.take(tool, "cp -r", func() {
+			m.shell("cp -r %q %q", tree, filepath.Join(dir, "tree"))
+			m.stored(filepath.Join(bucket, "tree"), distantFiles)
+		})
 	})
 	m.mounted(tool, bucket, durable, nothing, func(dir string) {
 		m.take(tool, "cat cold", func() { m.shell("find %q -type f -print0 | xargs -0 cat", dir) })
@@ -312,7 +341,7 @@ func warmUp(b *testing.B, dir string) {
 func distantTree(b *testing.B) string {
 	b.Helper()
 	tree := b.TempDir()
-	for i := range 500 {
+	for i := range distantFiles {
 		dir := filepath.Join(tree, fmt.Sprint("dir-", i%10))
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			b.Fatal(err)
@@ -358,7 +387,7 @@ func mountSkyagent(b *testing.B, bucket, dir, cache string, mode mode) func() {
 }
 
 // mountRclone mounts with the cache that people recommend. With a write-back of
-// 0 s a close waits for the upload.
+// 0 s an upload begins with the close, which does not wait for it.
 func mountRclone(b *testing.B, endpoint string) func(b *testing.B, bucket, dir, cache string, mode mode) func() {
 	b.Helper()
 	binary := servers.Rclone(b)

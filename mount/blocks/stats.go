@@ -42,6 +42,6 @@ func (c *Cache) Stats() Stats {
 		Hits: s.hits.Load(), Misses: s.misses.Load(),
 		FromDisk: s.disk.Load(), FromMemory: s.memory.Load(), FromStore: s.fetched.Load(), Requests: s.requests.Load(),
 		Prefetched: s.prefetched.Load(), Wasted: s.wasted.Load(), Corrupt: s.corrupt.Load(),
-		Evicted: s.evicted.Load(), EvictedBytes: s.evictedBytes.Load(), DiskUse: c.space.used.Load(),
+		Evicted: s.evicted.Load(), EvictedBytes: s.evictedBytes.Load(), DiskUse: c.space.used.Load() - c.space.coming.Load(),
 	}
 }

@@ -3,6 +3,7 @@ package blocks_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"io"
 	"math/rand/v2"
 	"sync"
@@ -68,10 +69,7 @@ func content(seed uint64, n int) []byte {
 	b := make([]byte, n+8)
 	rng := rand.NewPCG(seed, 1)
 	for i := 0; i < n; i += 8 {
-		v := rng.Uint64()
-		for j := range 8 {
-			b[i+j] = byte(v >> (8 * j))
-		}
+		binary.LittleEndian.PutUint64(b[i:], rng.Uint64())
 	}
 	return b[:n]
 }

@@ -99,11 +99,16 @@ func Open(o Options) (*Cache, error) {
 }
 
 // Close ends all that is under way, and returns when no goroutine and no
-// descriptor is left. Reads fail with fs.ErrClosed from then on.
+// descriptor is left. Reads fail with fs.ErrClosed from then on. Closing again
+// does nothing.
 func (c *Cache) Close() error {
 	c.mu.Lock()
+	before := c.closed
 	c.closed = true
 	c.mu.Unlock()
+	if before {
+		return nil
+	}
 	c.cancel()
 	c.work.Wait()
 	for _, content := range c.descriptors.all() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"syscall"
 	"testing"
@@ -47,12 +48,14 @@ func BenchmarkCold(b *testing.B) {
 			b.Run(fmt.Sprintf("cache/%s/%d", name, n>>10), func(b *testing.B) {
 				before := cpu(b)
 				for b.Loop() {
-					c := open(b, blocks.Options{Store: s})
+					dir := b.TempDir()
+					c := open(b, blocks.Options{Store: s, Dir: dir})
 					r := c.Reader(o)
 					readThrough(b, r, n)
 					r.Close()
 					b.StopTimer()
 					c.Close()
+					os.RemoveAll(dir) // or the disk is busy with it in the next round
 					b.StartTimer()
 				}
 				reportRate(b, benchSize, before)
@@ -202,7 +205,8 @@ func BenchmarkSmall(b *testing.B) {
 	b.Run("prefetch", func(b *testing.B) {
 		before := cpu(b)
 		for b.Loop() {
-			c := open(b, blocks.Options{Store: s})
+			dir := b.TempDir()
+			c := open(b, blocks.Options{Store: s, Dir: dir})
 			c.Prefetch(objects)
 			for i := range objects {
 				r := c.Reader(objects[i])
@@ -210,6 +214,9 @@ func BenchmarkSmall(b *testing.B) {
 				r.Close()
 			}
 			c.Close()
+			b.StopTimer()
+			os.RemoveAll(dir)
+			b.StartTimer()
 		}
 		reportRate(b, 4096*10_000, before)
 	})

@@ -1,0 +1,151 @@
+//go:build linux
+
+package posix
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// RegistersOptions say how much Registers does. Zeros are the defaults.
+type RegistersOptions struct {
+	Files   int    // registers; 8
+	Ops     int    // of all workers together; 10,000
+	Workers int    // processes, in turn on the directories; two for each
+	Seed    uint64 // decides what each worker does, though not when
+	// Overlap lets workers of one directory write in place at the same time as
+	// others of it read or write: then a local file system too shows files that
+	// are half written.
+	Overlap bool
+}
+
+// Registers lets several processes read, write, unlink and replace the same few
+// files through directories that should show the same, and fails unless what
+// all of them saw has an explanation in which each operation takes effect at
+// one moment between its call and its return: no read that began after a
+// write's close may miss it, and no content is anything but one write's.
+//
+// A write in place is open with O_TRUNC, writes, close; a replacement is a new
+// file and a rename. ESTALE means that a write did not happen, any other errno
+// of EIO, ETIMEDOUT and EAGAIN that nobody knows; everything else fails the test.
+// Workers of one directory take turns where one writes in place, with a lock
+// elsewhere: what they see of each other is the kernel's affair.
+func Registers(t testing.TB, dirs []string, opt RegistersOptions) {
+	t.Helper()
+	opt = opt.filled(len(dirs))
+	locks := t.TempDir()
+	var children []*child
+	for w := range opt.Workers {
+		c := start(t, "registers")
+		job := registerJob{RegistersOptions: opt, Worker: w, Dir: dirs[w%len(dirs)]}
+		if job.Locks = filepath.Join(locks, fmt.Sprint(w%len(dirs))); opt.Overlap {
+			job.Locks = ""
+		}
+		if err := json.NewEncoder(c.in).Encode(job); err != nil {
+			t.Fatalf("tell worker %d: %v", w, err)
+		}
+		children = append(children, c)
+	}
+	ops := collect(t, children)
+	began := time.Now()
+	if err := Linearizable(ops); err != nil {
+		t.Fatalf("seed %d: %v", opt.Seed, err)
+	}
+	t.Logf("seed %d: %v; checked in %v", opt.Seed, tally(ops), time.Since(began).Round(time.Millisecond))
+	for i := range opt.Files {
+		if err := os.Remove(register(dirs[0], i)); err != nil && !os.IsNotExist(err) {
+			t.Errorf("remove a register: %v", err)
+		}
+	}
+}
+
+func (o RegistersOptions) filled(dirs int) RegistersOptions {
+	set := func(v *int, otherwise int) {
+		if *v == 0 {
+			*v = otherwise
+		}
+	}
+	set(&o.Files, 8)
+	set(&o.Ops, 10_000)
+	set(&o.Workers, 2*dirs)
+	return o
+}
+
+// collect lets all workers go at once and returns what they did.
+func collect(t testing.TB, children []*child) []Op {
+	t.Helper()
+	for w, c := range children { // each says a line when it is ready
+		if _, err := c.out.ReadString('\n'); err != nil {
+			t.Fatalf("start worker %d: %v", w, err)
+		}
+	}
+	for w, c := range children {
+		if _, err := fmt.Fprintln(c.in); err != nil {
+			t.Fatalf("let worker %d go: %v", w, err)
+		}
+	}
+	results := make(chan workerResult)
+	for _, c := range children {
+		go func() { results <- c.result() }()
+	}
+	var all []Op
+	var wrong []error
+	for range children {
+		r := <-results
+		all = append(all, r.ops...)
+		if r.err != nil {
+			wrong = append(wrong, r.err)
+		}
+	}
+	if len(wrong) > 0 {
+		t.Fatalf("%v", errors.Join(wrong...))
+	}
+	return all
+}
+
+type workerResult struct {
+	ops []Op
+	err error
+}
+
+// result reads what a worker did until it ends.
+func (c *child) result() (r workerResult) {
+	d := json.NewDecoder(c.out)
+	for {
+		var line workerLine
+		if err := d.Decode(&line); err == io.EOF {
+			break
+		} else if err != nil {
+			return workerResult{err: fmt.Errorf("read a worker's log: %w", err)}
+		}
+		if line.Wrong != "" {
+			r.err = errors.New(line.Wrong)
+		} else {
+			r.ops = append(r.ops, line.Op)
+		}
+	}
+	if err := c.wait(); err != nil && r.err == nil {
+		r.err = fmt.Errorf("wait for a worker: %w", err)
+	}
+	return r
+}
+
+// tally counts operations for the log.
+func tally(ops []Op) map[string]int {
+	counts := map[string]int{}
+	for _, op := range ops {
+		counts[op.Kind]++
+		if op.Unknown {
+			counts["unknown"]++
+		}
+	}
+	return counts
+}
+
+func register(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("register-%d", i)) }

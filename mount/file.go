@@ -153,6 +153,34 @@ func (m *FS) truncate(ctx context.Context, f *file, size int64) error {
 	return nil
 }
 
+// zero makes n bytes from off on zero, as far as the file reaches.
+func (m *FS) zero(ctx context.Context, f *file, off, n int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := m.staged(f); err != nil {
+		return err
+	}
+	if n = min(n, f.stage.size-off); n <= 0 {
+		return nil
+	}
+	if err := f.stage.zero(ctx, off, n); err != nil {
+		return err
+	}
+	m.changed(f)
+	return nil
+}
+
+// atLeast makes f size bytes long unless it is longer.
+func (m *FS) atLeast(ctx context.Context, f *file, size int64) error {
+	m.tree.mu.RLock()
+	enough := f.n.size >= size
+	m.tree.mu.RUnlock()
+	if enough {
+		return nil
+	}
+	return m.truncate(ctx, f, size)
+}
+
 // closed takes a handle back. The last one gives the content to the cache, or
 // leaves it to the upload that is under way.
 func (m *FS) closed(f *file, writes bool) {

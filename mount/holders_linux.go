@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 )
 
 // maxDescriptors bounds how many descriptors of a process are looked at.
@@ -43,4 +44,16 @@ func writable(info []byte) bool {
 	line, _, _ := bytes.Cut(rest, []byte("\n"))
 	flags, err := strconv.ParseUint(string(line), 8, 64)
 	return err == nil && flags&3 != uint64(os.O_RDONLY)
+}
+
+// killed reports whether thread pid has been sent a SIGKILL, or is gone.
+func killed(pid uint32) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return pid != 0
+	}
+	_, rest, _ := bytes.Cut(b, []byte("SigPnd:\t"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	pending, err := strconv.ParseUint(string(line), 16, 64)
+	return err == nil && pending&(1<<(syscall.SIGKILL-1)) != 0
 }

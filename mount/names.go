@@ -227,8 +227,8 @@ func (m *FS) objects(n *node) []move {
 			if n.is(marked) {
 				list = append(list, move{n, markerKey(n.path())})
 			}
-		case n.rev != "" || m.queue.busy(n.key()):
-			list = append(list, move{n, n.key()})
+		case n.rev != "" || m.queue.busy(string(n.path())):
+			list = append(list, move{n, string(n.path())}) // there when its turn comes
 		}
 	}
 	note(n)
@@ -253,7 +253,9 @@ func (m *FS) moveObject(o move, prev objstore.Rev, victim *file) {
 		more := *n.more
 		n.more = &more
 	}
-	n.more.key = o.from
+	if n.more.key == "" {
+		n.more.key = o.from // else it is on its way there
+	}
 	m.later(entry{Op: opMove, Key: o.from, To: to}, func(ctx context.Context) error {
 		if victim != nil {
 			m.rescue(ctx, victim)
@@ -318,7 +320,9 @@ func (m *FS) arrived(n *node, from, to string, rev objstore.Rev) {
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	n.rev = rev
-	if n.more != nil && n.more.key == from {
-		n.more.key = ""
+	if n.more != nil && n.more.key == from && from != to {
+		if n.more.key = to; n.is(detached) || string(n.path()) == to {
+			n.more.key = ""
+		}
 	}
 }

@@ -15,17 +15,28 @@ type raw struct {
 	m                  *FS
 }
 
-// A request ends when the kernel has no more use for it (the process was
-// killed) or at the deadline: nobody waits for a store that hangs.
-func (r *raw) context(cancel <-chan struct{}) (context.Context, func()) {
+// context ends when the process that asks is killed, or at the deadline: nobody
+// waits for a store that hangs. Other signals are no reason: the kernel says
+// only that there was one, and Go's runtime sends them all the time.
+func (r *raw) context(cancel <-chan struct{}, pid uint32) (context.Context, func()) {
 	ctx, stop := context.WithTimeout(r.m.ctx, r.m.opt.Deadline)
 	done := make(chan struct{})
 	go func() {
 		select {
-		case <-cancel:
-			stop()
 		case <-done:
+			return
+		case <-cancel:
 		}
+		look := time.NewTicker(100 * time.Millisecond)
+		defer look.Stop()
+		for !killed(pid) {
+			select {
+			case <-done:
+				return
+			case <-look.C:
+			}
+		}
+		stop()
 	}()
 	return ctx, func() { close(done); stop() }
 }
@@ -155,7 +166,7 @@ func (r *raw) setModeAndTime(n *node, in *fuse.SetAttrIn) {
 // resize truncates a file. Without a handle there is no close that would bring
 // it to the bucket, so it goes there at once.
 func (r *raw) resize(cancel <-chan struct{}, in *fuse.SetAttrIn, size int64) error {
-	ctx, end := r.context(cancel)
+	ctx, end := r.context(cancel, in.Pid)
 	defer end()
 	if _, ok := in.GetFh(); ok {
 		h := r.m.handles.get(in.Fh)
@@ -381,7 +392,7 @@ func (r *raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 	if writes && r.m.opt.ReadOnly {
 		return fuse.EROFS
 	}
-	ctx, end := r.context(cancel)
+	ctx, end := r.context(cancel, in.Pid)
 	defer end()
 	r.m.tree.mu.RLock()
 	n := r.node(in.NodeId)
@@ -414,7 +425,7 @@ func (r *raw) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Re
 	if h == nil || h.file == nil {
 		return nil, fuse.EBADF
 	}
-	ctx, end := r.context(cancel)
+	ctx, end := r.context(cancel, in.Pid)
 	defer end()
 	n, err := r.m.read(ctx, h, buf[:min(len(buf), int(in.Size))], int64(in.Offset))
 	if err != nil && err != io.EOF {
@@ -428,7 +439,7 @@ func (r *raw) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 	if h == nil || h.file == nil {
 		return 0, fuse.EBADF
 	}
-	ctx, end := r.context(cancel)
+	ctx, end := r.context(cancel, in.Pid)
 	defer end()
 	if err := r.m.write(ctx, h.file, data, int64(in.Offset)); err != nil {
 		return 0, r.status(err)
@@ -450,7 +461,7 @@ func (r *raw) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	if !h.writes || !h.file.dirty.Load() || r.goesOn(h, in.Pid) {
 		return fuse.OK
 	}
-	return r.upload(cancel, h)
+	return r.upload(cancel, in.Pid, h)
 }
 
 // goesOn reports whether who opened h, or who closes it now, has it open still.
@@ -464,8 +475,8 @@ func (r *raw) goesOn(h *handle, pid uint32) bool {
 	return holds(pid, ino) || pid != h.owner && holds(h.owner, ino)
 }
 
-func (r *raw) upload(cancel <-chan struct{}, h *handle) fuse.Status {
-	ctx, end := r.context(cancel)
+func (r *raw) upload(cancel <-chan struct{}, pid uint32, h *handle) fuse.Status {
+	ctx, end := r.context(cancel, pid)
 	defer end()
 	return r.status(r.m.save(ctx, h.file))
 }
@@ -475,7 +486,7 @@ func (r *raw) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if h == nil || h.file == nil {
 		return fuse.EBADF
 	}
-	return r.upload(cancel, h)
+	return r.upload(cancel, in.Pid, h)
 }
 
 func (r *raw) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
@@ -490,24 +501,36 @@ func (r *raw) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
 	r.m.closed(h.file, h.writes)
 }
 
+// Modes of fallocate(2).
+const (
+	keepSize  = 0x01
+	punchHole = 0x02
+	zeroRange = 0x10
+)
+
+// Fallocate makes a file longer, or a range of it zero. Space is not reserved:
+// the store has no such notion.
 func (r *raw) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
-	const keepSize = 1
 	h := r.m.handles.get(in.Fh)
 	if h == nil || h.file == nil {
 		return fuse.EBADF
 	}
-	if in.Mode&^keepSize != 0 {
+	ctx, done := r.context(cancel, in.Pid)
+	defer done()
+	grow := in.Mode&keepSize == 0
+	switch in.Mode &^ keepSize {
+	case 0:
+	case punchHole, zeroRange:
+		if err := r.m.zero(ctx, h.file, int64(in.Offset), int64(in.Length)); err != nil {
+			return r.status(err)
+		}
+	default:
 		return fuse.Status(syscall.EOPNOTSUPP)
 	}
-	r.m.tree.mu.RLock()
-	size := h.file.n.size
-	r.m.tree.mu.RUnlock()
-	if end := int64(in.Offset + in.Length); in.Mode == 0 && end > size {
-		ctx, done := r.context(cancel)
-		defer done()
-		return r.status(r.m.truncate(ctx, h.file, end))
+	if !grow {
+		return fuse.OK
 	}
-	return fuse.OK
+	return r.status(r.m.atLeast(ctx, h.file, int64(in.Offset+in.Length)))
 }
 
 func (r *raw) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
@@ -517,9 +540,7 @@ func (r *raw) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut
 	if dir == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	names := dir.names()
-	r.m.walks.opened(dir, names)
-	out.Fh = r.m.handles.add(&handle{dir: dir, names: append([]string{".", ".."}, names...)})
+	out.Fh = r.m.handles.add(&handle{dir: dir})
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
 	if r.m.trust.Load() {
 		out.OpenFlags |= fuse.FOPEN_CACHE_DIR
@@ -553,6 +574,10 @@ func (r *raw) list(in *fuse.ReadIn, add func(*handle, *node, fuse.DirEntry) bool
 	}
 	r.m.tree.mu.Lock()
 	defer r.m.tree.mu.Unlock()
+	if in.Offset == 0 { // opened, or rewound
+		h.names = append([]string{".", ".."}, h.dir.names()...)
+		r.m.walks.opened(h.dir, h.names[2:])
+	}
 	for i := int(in.Offset); i < len(h.names); i++ {
 		e := fuse.DirEntry{Name: h.names[i], Off: uint64(i + 1), Mode: syscall.S_IFDIR, Ino: h.dir.ino}
 		var n *node
@@ -576,7 +601,7 @@ func (r *raw) ReleaseDir(in *fuse.ReleaseIn) { r.m.handles.take(in.Fh) }
 
 // FsyncDir waits until the names are in the bucket.
 func (r *raw) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	ctx, end := r.context(cancel)
+	ctx, end := r.context(cancel, in.Pid)
 	defer end()
 	return r.status(r.m.queue.drain(ctx))
 }

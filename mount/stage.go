@@ -161,6 +161,19 @@ func (s *stage) writeAt(ctx context.Context, p []byte, off int64) error {
 	return nil
 }
 
+// zero makes n bytes from off on zero.
+func (s *stage) zero(ctx context.Context, off, n int64) error {
+	zeros := make([]byte, min(n, 1<<20))
+	for ; n > 0; n -= int64(len(zeros)) {
+		zeros = zeros[:min(n, int64(len(zeros)))]
+		if err := s.writeAt(ctx, zeros, off); err != nil {
+			return err
+		}
+		off += int64(len(zeros))
+	}
+	return nil
+}
+
 // touch notes that bytes from off to end differ from what was.
 func (s *stage) touch(off, end int64) {
 	s.lowest = min(s.lowest, off)

@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"cmp"
 	"io/fs"
 	"slices"
 	"strings"
@@ -54,7 +55,7 @@ func (t *tree) mkdirs(p manifest.Path, mtime int64) *node {
 		kid := n.kids[name]
 		if kid == nil {
 			kid = t.add(n, name, isDir)
-			kid.perm, kid.mtime = 0o755, mtime
+			kid.perm, kid.mtime = 0o755, cmp.Or(mtime, t.root.mtime)
 		}
 		if !kid.is(isDir) {
 			return nil

@@ -48,7 +48,7 @@ type FS struct {
 	catching  chan struct{} // holds a token when something was missed
 	comparing chan struct{} // holds a token when the bucket must be listed
 	noting    chan struct{} // holds a token when something is to be noted
-	noted     manifest.NotesPosition
+	noted     manifest.NotesPos
 
 	mu      sync.Mutex // guards what follows
 	logs    map[string]manifest.Position
@@ -155,11 +155,22 @@ func (m *FS) follow(ctx context.Context) {
 		case <-m.comparing:
 			compare.Reset(0)
 		case <-compare.C:
-			if err := m.reconcile(ctx, ""); err != nil {
-				m.log.Warn("bucket not listed", "err", err)
-			}
+			m.tend(ctx)
 			compare.Reset(m.opt.Reconcile)
 		}
+	}
+}
+
+// tend looks for what strangers wrote, and keeps the notes short.
+func (m *FS) tend(ctx context.Context) {
+	if err := m.reconcile(ctx, ""); err != nil {
+		m.log.Warn("bucket not listed", "err", err)
+	}
+	if m.opt.Notes == nil || m.opt.ReadOnly {
+		return
+	}
+	if err := m.opt.Notes.Compact(ctx, time.Now()); err != nil {
+		m.log.Warn("notes not merged", "err", err)
 	}
 }
 

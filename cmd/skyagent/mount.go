@@ -74,10 +74,14 @@ func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) 
 		return err
 	}
 	defer cache.Close()
-	fs, err := a.newMount(ctx, t, dir, state, cache, f)
-	if err != nil {
-		return err
+	readOnly := f.readOnly || p.flags.anonymous
+	if !readOnly {
+		if err := syncer.PublishWriter(ctx, a.store, a.key.ID(), a.key.Public()); err != nil {
+			return withHint(err, "mount it with --read-only, or use credentials that may write the bucket")
+		}
 	}
+	f.readOnly = readOnly
+	fs, b := a.newMount(t, dir, state, cache, f)
 	id := bus.Token(hostname() + "-" + manifest.Sum([]byte(dir)).String()[:8])
 	a.report(a.presence(id, "mount", "MOUNT", dir), func(r *agentRecord) { describeMount(r, fs.Status()) })
 	return a.run(ctx, func(ctx context.Context) error {
@@ -89,25 +93,40 @@ func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) 
 			p.ui.say("unmounted %s", dir)
 		}
 		return err
-	}, nil)
+	}, b.Herald.Flush)
 }
 
 // newMount wires a file system to the bus.
-func (a *agent) newMount(ctx context.Context, t target, dir, state string, cache *blocks.Cache, f mountFlags) (*mount.FS, error) {
-	readOnly := f.readOnly || a.p.flags.anonymous
-	if !readOnly {
-		if err := syncer.PublishWriter(ctx, a.store, a.key.ID(), a.key.Public()); err != nil {
-			return nil, withHint(err, "mount it with --read-only, or use credentials that may write the bucket")
-		}
-	}
+func (a *agent) newMount(t target, dir, state string, cache *blocks.Cache, f mountFlags) (*mount.FS, mountBus) {
 	life := rand.Text()[:8]
+	b := mountBus{bus.NewFeed(a.conn, t.token(), a.verifier(), a.log), bus.NewHerald(a.conn, a.key, t.token(), life, a.log)}
+	b.Feed.Ignore(life)
 	fs := mount.New(mount.Options{
-		Dir: dir, Store: a.store, Name: t.location.URL(), Cache: cache, State: state, Writer: a.key.ID(), Life: life,
+		Dir: dir, Store: a.store, Name: t.location.URL(), Cache: cache, State: state, Writer: a.key.ID(), Life: life, Bus: b,
 		Logs:     func(source string) *manifest.Log { return syncer.OpenLog(a.store, source) },
-		ReadOnly: readOnly, AllowOther: f.allowOther, WriteBack: f.writeBack,
+		Notes:    syncer.OpenNotes(a.store),
+		ReadOnly: f.readOnly, AllowOther: f.allowOther, WriteBack: f.writeBack,
 		UID: f.uid, GID: f.gid, Umask: uint32(f.umask), Deadline: f.timeout, Reconcile: f.reconcile, Log: a.log,
 	})
-	return fs, nil
+	a.service("mount feed", func(ctx context.Context) error {
+		return ended(ctx, b.Feed.Run(ctx, func(h bus.Heard) { fs.Hear(mount.News(h)) }))
+	})
+	a.service("mount herald", func(ctx context.Context) error { return ended(ctx, b.Herald.Run(ctx)) })
+	return fs, b
+}
+
+// A mountBus is where a mount hears and tells.
+type mountBus struct {
+	*bus.Feed
+	*bus.Herald
+}
+
+// ended returns nil when err is only that ctx ended.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 func (p *program) cacheDir(f mountFlags) string {

@@ -22,9 +22,12 @@ type News struct {
 // what cannot be told from the news alone is looked up in the background, and
 // opens wait for that.
 func (m *FS) Hear(n News) {
-	if m.early.keep(n) {
-		return
+	if !m.early.keep(n) {
+		m.hear(n)
 	}
+}
+
+func (m *FS) hear(n News) {
 	switch {
 	case n.Commit != nil:
 		m.hearCommit(*n.Commit)

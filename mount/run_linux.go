@@ -34,7 +34,7 @@ func (m *FS) Run(ctx context.Context, ready func()) error {
 	if err := m.load(ctx); err != nil {
 		return err
 	}
-	m.early.release(m.Hear)
+	m.early.release(m.hear)
 	m.resume()
 	server, err := m.mount()
 	if err != nil {

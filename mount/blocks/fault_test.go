@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,11 +53,12 @@ func TestOtherSize(t *testing.T) {
 	}
 }
 
-// bodies spoils the first n bodies that hold the byte at off.
-func spoil(s *shaky, off int64, n int) {
+// spoil turns a bit of the byte at off in the first n bodies that hold it.
+func spoil(s *shaky, off int64, n int64) {
+	var left atomic.Int64
+	left.Store(n)
 	s.does(func(_ context.Context, r request, body io.ReadCloser) io.ReadCloser {
-		if n > 0 && off >= r.off && off < r.off+r.n {
-			n--
+		if off >= r.off && off < r.off+r.n && left.Add(-1) >= 0 {
 			return flip(body, off-r.off)
 		}
 		return body

@@ -68,7 +68,6 @@ func (s *space) take(n int64, write func() error) error {
 	if err := s.usable(); err != nil {
 		return err
 	}
-	n += fileCost
 	s.coming.Add(n)
 	defer s.coming.Add(-n)
 	if s.used.Add(n)+s.tally.others(n) > s.max {

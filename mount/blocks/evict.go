@@ -50,6 +50,7 @@ func (s *space) shrink() bool {
 // be.
 func (s *space) reduce() {
 	residents, size := s.survey()
+	s.cache.shutDeleted(residents)
 	s.tally.forget()
 	size += s.coming.Load() // some of it was counted: too much rather than too little
 	s.used.Store(size)
@@ -102,6 +103,20 @@ func (c *Cache) forget(name [short]byte) {
 		if [short]byte(content.id[:short]) == name {
 			content.shut()
 		}
+	}
+}
+
+// shutDeleted closes the files that another process has deleted.
+func (c *Cache) shutDeleted(residents []resident) {
+	open := map[[short]byte]*content{}
+	for _, content := range c.descriptors.all() {
+		open[[short]byte(content.id[:short])] = content
+	}
+	for _, r := range residents {
+		delete(open, r.name)
+	}
+	for _, content := range open {
+		content.shut()
 	}
 }
 

@@ -90,8 +90,8 @@ func TestWrongTwice(t *testing.T) {
 // Wherever the wrong byte is, who reads all gets an error before the end of its
 // part, and who opens the content then gets the right bytes.
 func TestWrongPart(t *testing.T) {
-	b := content(1, 40<<20+1)
-	for _, off := range []int64{0, 1 << 20, part - 1, part, 3 * part, 4*part + 9, 40 << 20} {
+	b := content(1, 24<<20+1)
+	for _, off := range []int64{0, 1 << 20, part - 1, part, 2*part + 9, 24 << 20} {
 		s := newStore()
 		o := proven(t, put(t, s, "a", b), b)
 		c := openCache(t, s)
@@ -114,8 +114,8 @@ func TestWrongPart(t *testing.T) {
 
 // A store that always sends a wrong part is never believed.
 func TestWrongForEver(t *testing.T) {
-	b := content(1, 40<<20+1)
-	for _, off := range []int64{5, part + 7, 40 << 20} {
+	b := content(1, 24<<20+1)
+	for _, off := range []int64{5, part + 7, 24 << 20} {
 		s := newStore()
 		o := proven(t, put(t, s, "a", b), b)
 		c := openCache(t, s)

@@ -101,7 +101,7 @@ func (c *content) checkLater(d *disk) {
 func (c *Cache) smallFile(o Object) (*os.File, bool) {
 	i := o.id(c.bucket)
 	b, _, ok := c.memory.get(memoryKey{i, whole})
-	if !ok {
+	if !ok && o.Size > 0 {
 		if b, ok = c.packs.read(i, o.Size); !ok {
 			return nil, false
 		}

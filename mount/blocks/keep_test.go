@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -227,6 +228,31 @@ func TestCrowd(t *testing.T) {
 	all.Wait()
 	if now := descriptorsOpen(t); now-before > 600 {
 		t.Errorf("%d descriptors for %d contents", now-before, len(objects))
+	}
+}
+
+// Close leaves no goroutine and no descriptor, whatever is under way.
+func TestNothingLeft(t *testing.T) {
+	s, b := newStore(), content(1, 40<<20)
+	o := proven(t, put(t, s, "a", b), b)
+	objects, _ := some(t, s, 300)
+	goroutines, before := runtime.NumGoroutine(), descriptorsOpen(t)
+	for range 5 {
+		c, err := blocks.Open(blocks.Options{Store: s, Dir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := c.Reader(o)
+		c.Prefetch(objects)
+		wantRead(t, r, b, 0, 1<<20)
+		wantRead(t, r, b, 1<<20, 1<<20)
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the goroutines are gone", func() bool { return runtime.NumGoroutine() <= goroutines })
+	if now := descriptorsOpen(t); now > before {
+		t.Errorf("%d descriptors are left", now-before)
 	}
 }
 

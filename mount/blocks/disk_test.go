@@ -27,7 +27,7 @@ func cacheDir(t testing.TB, dir string) string {
 
 func shard(root string, i int) string { return filepath.Join(root, fmt.Sprintf("%02x", i)) }
 
-// files returns the files of contents.
+// files returns the files of contents, and how many bytes they take on disk.
 func files(t testing.TB, dir string) (paths []string, size int64) {
 	t.Helper()
 	err := filepath.WalkDir(cacheDir(t, dir), func(path string, d fs.DirEntry, err error) error {
@@ -37,7 +37,7 @@ func files(t testing.TB, dir string) (paths []string, size int64) {
 		}
 		st, err := d.Info()
 		if err == nil {
-			paths, size = append(paths, path), size+st.Size()
+			paths, size = append(paths, path), size+blocks.Allocated(st)
 		}
 		return err
 	})

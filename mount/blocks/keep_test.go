@@ -270,3 +270,25 @@ func TestStatsOfNothing(t *testing.T) {
 	c := openCache(t, newStore())
 	eventually(t, "the directory is measured", func() bool { return c.Stats() == blocks.Stats{} })
 }
+
+// Packs are looked through for what others wrote while this process writes one.
+func TestPacksOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	s := newStore()
+	objects, contents := some(t, s, 400)
+	caches := []*blocks.Cache{open(t, blocks.Options{Store: s, Dir: dir}), open(t, blocks.Options{Store: s, Dir: dir})}
+	var all sync.WaitGroup
+	for k, c := range caches {
+		all.Go(func() {
+			for i := range objects {
+				i = (i + 200*k) % len(objects)
+				wantAll(t, reader(t, c, objects[i]), contents[i], 1<<20)
+			}
+		})
+	}
+	all.Wait()
+	for i, o := range objects {
+		eventually(t, "both have it", func() bool { return holds(caches[0], o) && holds(caches[1], o) })
+		wantFile(t, caches[i%2], o, contents[i])
+	}
+}

@@ -40,8 +40,9 @@ type packs struct {
 // A pack is one file of small contents.
 type pack struct {
 	path string
-	size int64 // bytes, of one that is written here
-	read int64 // bytes of its index that are known
+	own  bool  // it is written here, or was
+	size int64 // bytes, of an own one; guarded by packs.writing
+	read int64 // bytes of its index that are known, of others'
 	gone bool  // it is deleted
 }
 
@@ -181,7 +182,7 @@ func (p *packs) prepare() error {
 	}
 	var name [short]byte
 	_, _ = rand.Read(name[:]) // it never fails
-	next := &pack{path: filepath.Join(p.dir, hex.EncodeToString(name[:]))}
+	next := &pack{own: true, path: filepath.Join(p.dir, hex.EncodeToString(name[:]))}
 	var err error
 	if p.data, err = create(next.path); err != nil {
 		return err
@@ -238,7 +239,7 @@ func (p *packs) look() {
 			k = &pack{path: path}
 			p.known[path] = k
 		}
-		if info, err := e.Info(); err == nil && k.size == 0 && info.Size() >= k.read+placeSize {
+		if info, err := e.Info(); err == nil && !k.own && info.Size() >= k.read+placeSize {
 			p.learn(k)
 		}
 	}

@@ -25,11 +25,11 @@ func places(t *testing.T) map[string]string {
 }
 
 func TestFSX(t *testing.T) {
-	ops := 20_000
-	if testing.Short() {
-		ops = 2_000
-	}
 	for name, dir := range places(t) {
+		ops := map[string]int{"tmpfs": 20_000, "disk": 5_000}[name]
+		if testing.Short() {
+			ops = 2_000
+		}
 		for seed := range uint64(4) {
 			t.Run(fmt.Sprint(name, "/", seed), func(t *testing.T) {
 				opt := posix.FSXOptions{MMap: seed%2 == 0, CloseOpen: seed < 2, MayLack: true}

@@ -11,11 +11,11 @@ import (
 )
 
 func TestRegisters(t *testing.T) {
-	ops := 20_000
-	if testing.Short() {
-		ops = 2_000
-	}
 	for name, dir := range places(t) {
+		ops := map[string]int{"tmpfs": 20_000, "disk": 5_000}[name]
+		if testing.Short() {
+			ops = 2_000
+		}
 		t.Run(name, func(t *testing.T) {
 			posix.Registers(t, []string{dir, dir}, posix.RegistersOptions{Ops: ops, Seed: 1, Workers: 1})
 			posix.Registers(t, []string{dir}, posix.RegistersOptions{Ops: ops, Seed: 2, Workers: 4})

@@ -22,6 +22,7 @@ type Proxy struct {
 	URL string // in place of the server's own
 
 	decide   atomic.Pointer[func(*http.Request) Fault]
+	delay    atomic.Int64 // nanoseconds
 	upstream *httputil.ReverseProxy
 	closing  chan struct{} // closed at the end of the test, for those that hang
 
@@ -85,6 +86,10 @@ func (p *Proxy) Decide(decide func(*http.Request) Fault) {
 	p.decide.Store(&decide)
 }
 
+// Delay makes every request from now on wait before the server hears of it, as
+// on a long way. It adds to what the server takes.
+func (p *Proxy) Delay(d time.Duration) { p.delay.Store(int64(d)) }
+
 // Take returns the requests since the last Take: method, path and query.
 func (p *Proxy) Take() []string {
 	p.mu.Lock()
@@ -130,6 +135,9 @@ func (p *Proxy) serve(w http.ResponseWriter, req *http.Request) {
 		x.fault = (*decide)(req)
 	}
 	req.Body = &passing{ReadCloser: req.Body, count: &x.traffic.up}
+	if d := p.delay.Load(); d > 0 {
+		x.sleep(time.Duration(d))
+	}
 	if answer, ok := answers[x.fault]; ok {
 		answer.write(w)
 		return
@@ -223,6 +231,17 @@ func (x *exchange) wait() {
 	}
 }
 
+// sleep waits for d, or until nobody waits for the answer.
+func (x *exchange) sleep(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-x.done:
+	case <-x.closing:
+	case <-timer.C:
+	}
+}
+
 // broken ends a body of size bytes in its middle.
 func (x *exchange) broken(body io.ReadCloser, size int64) io.ReadCloser {
 	return &passing{ReadCloser: body, limited: true, left: size / 2, end: func() error { return errBroken }}
@@ -239,14 +258,7 @@ func (x *exchange) slow(body io.ReadCloser, size int64) io.ReadCloser {
 	if size < 0 {
 		size = 64 << 10
 	}
-	return &passing{ReadCloser: body, piece: max(1, int(size/8)), pause: func() {
-		timer := time.NewTimer(2 * time.Millisecond)
-		defer timer.Stop()
-		select {
-		case <-x.done:
-		case <-timer.C:
-		}
-	}}
+	return &passing{ReadCloser: body, piece: max(1, int(size/8)), pause: func() { x.sleep(2 * time.Millisecond) }}
 }
 
 // A passing is a body on its way.

@@ -94,6 +94,19 @@ func TestProxyCounts(t *testing.T) {
 	}
 }
 
+// A delayed request comes late, and whole.
+func TestProxyDelays(t *testing.T) {
+	_, p := behind(t)
+	p.Delay(20 * time.Millisecond)
+	began := time.Now()
+	if status, n, err := ask(t, http.MethodPut, p.URL, make([]byte, 1000)); status != 200 || n != 1000 || err != nil {
+		t.Fatal(status, n, err)
+	}
+	if took := time.Since(began); took < 20*time.Millisecond {
+		t.Errorf("it took %v", took)
+	}
+}
+
 // What every fault does to the client and to the server.
 func TestProxyFaults(t *testing.T) {
 	const size = 100_000

@@ -54,7 +54,7 @@ func (c *Cache) adoptSmall(o Object, f *os.File) error {
 func (c *Cache) adoptLarge(o Object, f *os.File) error {
 	at := c.acquire(o.id(c.bucket), o)
 	defer c.drop(at)
-	return c.space.take(o.Size, func() error {
+	return c.space.take(o.Size+fileCost, func() error {
 		temp, err := c.space.copyOf(f)
 		if err != nil {
 			return err

@@ -45,6 +45,7 @@ type Cache struct {
 	budget   *budget
 	memory   *memory
 	space    *space
+	packs    *packs
 	stats    counters
 	wishes   wishes
 
@@ -90,12 +91,20 @@ func Open(o Options) (*Cache, error) {
 	c.memory = newMemory(memory/4, &c.stats)
 	c.largest = min(block, max(grain, down(c.budget.size/4, grain)))
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	var err error
-	if c.space, err = openSpace(c, orDefault(o.MaxBytes, defaultMaxBytes)); err != nil {
+	if err := c.open(orDefault(o.MaxBytes, defaultMaxBytes)); err != nil {
 		return nil, fmt.Errorf("open cache %s: %w", o.Dir, err)
 	}
 	c.spawn(c.space.measure)
 	return c, nil
+}
+
+// open opens what is on disk.
+func (c *Cache) open(max int64) (err error) {
+	if c.packs, err = openPacks(c.dir, max); err != nil {
+		return err
+	}
+	c.space, err = openSpace(c, max)
+	return err
 }
 
 // Close ends all that is under way, and returns when no goroutine and no
@@ -114,7 +123,7 @@ func (c *Cache) Close() error {
 	for _, content := range c.descriptors.all() {
 		content.shut()
 	}
-	return c.space.close()
+	return errors.Join(c.packs.close(), c.space.close())
 }
 
 // enter and leave stand around what Close must wait for.

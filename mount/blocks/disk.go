@@ -19,6 +19,8 @@ const (
 	sumsSuffix = ".sums" // of the file that says which pieces are there
 	sumsHeader = 64      // bytes before the first entry
 	entrySize  = 8       // bytes: a checksum and a state, for each piece
+
+	touchEvery = time.Minute // how old the time of a file's last use may be
 )
 
 // States of a piece in the file of checksums. They are part of what the

@@ -27,16 +27,17 @@ func cacheDir(t testing.TB, dir string) string {
 
 func shard(root string, i int) string { return filepath.Join(root, fmt.Sprintf("%02x", i)) }
 
-// files returns the files of contents.
+// files returns the files of contents, and how many bytes they take on disk.
 func files(t testing.TB, dir string) (paths []string, size int64) {
 	t.Helper()
 	err := filepath.WalkDir(cacheDir(t, dir), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || len(filepath.Base(filepath.Dir(path))) != 2 {
+		dir := filepath.Base(filepath.Dir(path))
+		if err != nil || d.IsDir() || len(dir) != 2 && dir != "packs" {
 			return err
 		}
 		st, err := d.Info()
 		if err == nil {
-			paths, size = append(paths, path), size+st.Size()
+			paths, size = append(paths, path), size+blocks.Allocated(st)
 		}
 		return err
 	})
@@ -106,7 +107,7 @@ func TestTwoProcesses(t *testing.T) {
 	eventually(t, "all is on disk", func() bool { _, ok := one.File(o); return ok })
 	before := two.Stats().FromStore
 	wantAll(t, r, b, 1<<20)
-	wantAll(t, reader(t, two, little), b[:500], 500)
+	eventually(t, "the second looks again", func() bool { return holds(two, little) })
 	if got := two.Stats().FromStore - before; got != 0 {
 		t.Errorf("the second fetched %d bytes", got)
 	}
@@ -131,7 +132,7 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// The limit holds, the latest used stay, and what is open stays readable.
+// The limit holds within a large GET, the latest used stay, and what is open stays readable.
 func TestEviction(t *testing.T) {
 	dir := t.TempDir()
 	const limit = 24 << 20
@@ -146,7 +147,7 @@ func TestEviction(t *testing.T) {
 	for i := range 30 {
 		b := content(uint64(i), 2<<20)
 		wantAll(t, reader(t, c, put(t, s, fmt.Sprint(i), b)), b, 1<<20)
-		if use := c.Stats().DiskUse; use > limit {
+		if use := c.Stats().DiskUse; use > limit+part {
 			t.Errorf("%d: %d bytes on disk", i, use)
 		}
 	}
@@ -263,4 +264,13 @@ func damaged(rng *rand.Rand, b []byte) []byte {
 		return nil
 	}
 	return b
+}
+
+// holds reports whether all of a content is in the cache.
+func holds(c *blocks.Cache, o blocks.Object) bool {
+	f, ok := c.File(o)
+	if ok {
+		f.Close()
+	}
+	return ok
 }

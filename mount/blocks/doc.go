@@ -39,14 +39,22 @@
 //
 // # What is on disk
 //
-// Every piece has a checksum of its own, which is compared when the piece is
-// used for the first time since its file was opened: what a crash, a bad disk or
-// a stranger left there is fetched again, never given out. There is no fsync.
-// When the limit is reached, contents that were not used for longest are deleted
-// whole; who has one open goes on reading it. A content larger than the limit
-// pushes itself out as it is read. A disk that is full or fails is done
-// without, is said once, and tried again every half minute; the parts that were
-// not fetched by one GET are not proven meanwhile.
+// A large content is a sparse file of its own, beside a file of checksums: every
+// piece has one, which is compared when the piece is used for the first time
+// since the file was opened. Small contents lie together in packs, because to
+// make a file for each takes longer than to fetch it, and are compared whenever
+// they are read from disk. What a crash, a bad disk or a stranger left is
+// fetched again, never given out. There is no fsync.
+//
+// When the limit is reached, what was not used for longest is deleted: a large
+// content or a pack, as a whole. Who has a file open goes on reading it. A
+// content larger than the limit pushes itself out as it is read. A disk that is
+// full or fails is done without: that is said once, and it is tried again every
+// half minute. Meanwhile only the parts that come by one GET are proven.
+//
+// Processes that share a directory find each other's pieces when they miss them,
+// small contents within a second, and keep to the limit together within 16 MiB
+// each.
 //
 // # What is waited for
 //

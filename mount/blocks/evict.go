@@ -15,6 +15,7 @@ import (
 // millions.
 type resident struct {
 	name [short]byte
+	pack bool  // it is a pack of many contents
 	used int64 // ns since 1970
 	size int64 // bytes on disk, of both its files
 }
@@ -49,6 +50,7 @@ func (s *space) shrink() bool {
 // be.
 func (s *space) reduce() {
 	residents, size := s.survey()
+	s.cache.shutDeleted(residents)
 	s.tally.forget()
 	size += s.coming.Load() // some of it was counted: too much rather than too little
 	s.used.Store(size)
@@ -75,15 +77,22 @@ func (s *space) remove(residents []resident, excess int64) (gone int64) {
 	return gone
 }
 
-// discard deletes a content's files. The checksums go first: a file of
-// checksums that is left alone claims what is not there.
+// discard deletes a content's files, or a pack's. The checksums go first: a
+// file of checksums that is left alone claims what is not there.
 func (s *space) discard(r resident) bool {
 	name := hex.EncodeToString(r.name[:])
 	path := filepath.Join(s.dir, name[:2], name)
+	if r.pack {
+		path = filepath.Join(s.dir, packsName, name)
+	}
 	if remove(path+sumsSuffix) != nil || remove(path) != nil {
 		return false
 	}
-	s.cache.forget(r.name)
+	if r.pack {
+		s.cache.packs.discarded(path)
+	} else {
+		s.cache.forget(r.name)
+	}
 	return true
 }
 
@@ -97,6 +106,20 @@ func (c *Cache) forget(name [short]byte) {
 	}
 }
 
+// shutDeleted closes the files that another process has deleted.
+func (c *Cache) shutDeleted(residents []resident) {
+	open := map[[short]byte]*content{}
+	for _, content := range c.descriptors.all() {
+		open[[short]byte(content.id[:short])] = content
+	}
+	for _, r := range residents {
+		delete(open, r.name)
+	}
+	for _, content := range open {
+		content.shut()
+	}
+}
+
 // survey returns what is on disk, and how many bytes it takes.
 func (s *space) survey() (residents []resident, size int64) {
 	open := map[[short]byte]int64{}
@@ -107,7 +130,12 @@ func (s *space) survey() (residents []resident, size int64) {
 	}
 	for shard := range shards {
 		dir := filepath.Join(s.dir, hex.EncodeToString([]byte{byte(shard)}))
-		residents = s.surveyShard(residents, dir, open)
+		residents = s.surveyDir(residents, dir, open)
+	}
+	contents := len(residents)
+	residents = s.surveyDir(residents, filepath.Join(s.dir, packsName), nil)
+	for i := range residents[contents:] {
+		residents[contents+i].pack = true
 	}
 	for _, r := range residents {
 		size += r.size
@@ -115,10 +143,10 @@ func (s *space) survey() (residents []resident, size int64) {
 	return residents, size
 }
 
-// surveyShard appends what is in one directory. A content and its checksums
+// surveyDir appends what is in one directory. A content and its checksums
 // stand one behind the other in the order of names. What is deleted meanwhile is
 // left out.
-func (s *space) surveyShard(residents []resident, dir string, open map[[short]byte]int64) []resident {
+func (s *space) surveyDir(residents []resident, dir string, open map[[short]byte]int64) []resident {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.cache.log.Warn("cache cannot look at its disk", "dir", dir, "err", err)

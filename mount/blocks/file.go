@@ -6,12 +6,6 @@ import (
 	"github.com/skyagent/skyagent/manifest"
 )
 
-// there reports whether a file of a small content seems to be at path.
-func there(path string, size int64) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.Size() == size+int64(trailerSize)
-}
-
 // Put keeps a small content (up to 1 MiB) that came some other way, and copies
 // it. One that has another hash or size is not kept. A larger one is not
 // either: see Adopt.
@@ -107,8 +101,8 @@ func (c *content) checkLater(d *disk) {
 func (c *Cache) smallFile(o Object) (*os.File, bool) {
 	i := o.id(c.bucket)
 	b, _, ok := c.memory.get(memoryKey{i, whole})
-	if !ok {
-		if b, ok = readSmall(i.path(c.dir), i, o.Size); !ok {
+	if !ok && o.Size > 0 {
+		if b, ok = c.packs.read(i, o.Size); !ok {
 			return nil, false
 		}
 	}

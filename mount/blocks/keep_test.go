@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -230,6 +231,31 @@ func TestCrowd(t *testing.T) {
 	}
 }
 
+// Close leaves no goroutine and no descriptor, whatever is under way.
+func TestNothingLeft(t *testing.T) {
+	s, b := newStore(), content(1, 40<<20)
+	o := proven(t, put(t, s, "a", b), b)
+	objects, _ := some(t, s, 300)
+	goroutines, before := runtime.NumGoroutine(), descriptorsOpen(t)
+	for range 5 {
+		c, err := blocks.Open(blocks.Options{Store: s, Dir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := c.Reader(o)
+		c.Prefetch(objects)
+		wantRead(t, r, b, 0, 1<<20)
+		wantRead(t, r, b, 1<<20, 1<<20)
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the goroutines are gone", func() bool { return runtime.NumGoroutine() <= goroutines })
+	if now := descriptorsOpen(t); now > before {
+		t.Errorf("%d descriptors are left", now-before)
+	}
+}
+
 // descriptorsOpen returns 0 where this cannot be seen.
 func descriptorsOpen(t *testing.T) int {
 	t.Helper()
@@ -243,4 +269,26 @@ func descriptorsOpen(t *testing.T) int {
 func TestStatsOfNothing(t *testing.T) {
 	c := openCache(t, newStore())
 	eventually(t, "the directory is measured", func() bool { return c.Stats() == blocks.Stats{} })
+}
+
+// Packs are looked through for what others wrote while this process writes one.
+func TestPacksOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	s := newStore()
+	objects, contents := some(t, s, 400)
+	caches := []*blocks.Cache{open(t, blocks.Options{Store: s, Dir: dir}), open(t, blocks.Options{Store: s, Dir: dir})}
+	var all sync.WaitGroup
+	for k, c := range caches {
+		all.Go(func() {
+			for i := range objects {
+				i = (i + 200*k) % len(objects)
+				wantAll(t, reader(t, c, objects[i]), contents[i], 1<<20)
+			}
+		})
+	}
+	all.Wait()
+	for i, o := range objects {
+		eventually(t, "both have it", func() bool { return holds(caches[0], o) && holds(caches[1], o) })
+		wantFile(t, caches[i%2], o, contents[i])
+	}
 }

@@ -85,7 +85,7 @@ func (c *content) keep(off int64, b []byte, sure bool) {
 	if sure {
 		state = proven
 	}
-	err := c.cache.space.take(int64(len(b)), func() error {
+	err := c.cache.space.take(int64(len(b))+fileCost, func() error {
 		return c.with(func(d *disk) error { return d.write(off/grain, b, state) })
 	})
 	switch {

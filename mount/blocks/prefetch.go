@@ -70,7 +70,10 @@ func (c *Cache) grant() {
 
 func (c *Cache) prefetch(o Object) {
 	i := o.id(c.bucket)
-	if o.Size == 0 || o.Size > small || c.memory.has(memoryKey{i, whole}) || there(i.path(c.dir), o.Size) {
+	if o.Size == 0 || o.Size > small || c.memory.has(memoryKey{i, whole}) {
+		return
+	}
+	if _, ok := c.packs.find(i); ok {
 		return
 	}
 	l, err := c.load(i, o, true)

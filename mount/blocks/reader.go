@@ -120,9 +120,12 @@ func (r *Reader) vouch(ctx context.Context, off, n int64, sure bool) error {
 
 // ahead notes a read that cost nothing and fetches what the stream will want.
 func (r *Reader) ahead(off, n int64) {
-	if from, to := r.advance(off, n); from < to {
-		r.launch(from, from, to)
+	from, to := r.advance(off, n)
+	if from >= to || r.cache.enter() != nil {
+		return
 	}
+	defer r.cache.leave()
+	r.launch(from, from, to)
 }
 
 func (r *Reader) advance(off, n int64) (from, to int64) {

@@ -2,60 +2,13 @@ package blocks
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"time"
 
 	"github.com/skyagent/skyagent/manifest"
 )
-
-// A small content is one file: its bytes and a trailer that says whose they
-// are, with a checksum of all. It is written in one go, over what is there:
-// whoever reads half of it sees that, and fetches.
-const trailerSize = len(id{}) + 4
-
-func appendTrailer(b []byte, i id) []byte {
-	b = append(b, i[:]...)
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-}
-
-// touchEvery is how old the time of a file's last use may be before it is set
-// anew.
-const touchEvery = time.Minute
-
-// readSmall reads a small content from the file at path. ok is false when it is
-// not there, or not right.
-func readSmall(path string, i id, size int64) (b []byte, ok bool) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, false
-	}
-	defer f.Close()
-	b = make([]byte, size+int64(trailerSize))
-	if _, err := io.ReadFull(f, b); err != nil {
-		return nil, false
-	}
-	if st, err := f.Stat(); err == nil && time.Since(st.ModTime()) > touchEvery {
-		now := time.Now()
-		_ = os.Chtimes(path, now, now)
-	}
-	content := b[:size:size]
-	return content, string(appendTrailer(content, i)[size:]) == string(b[size:])
-}
-
-// writeSmall writes b, a small content, to the file at path.
-func writeSmall(path string, i id, b []byte) error {
-	f, err := create(path)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(appendTrailer(b[:len(b):len(b)], i), 0)
-	return errors.Join(err, f.Close())
-}
 
 // A load is a small content on its way, for all who want it.
 type load struct {
@@ -125,7 +78,7 @@ func (c *Cache) load(i id, o Object, ahead bool) (*load, error) {
 // bring gets a small content from disk or from the store, and writes it to disk
 // after those who wait have it.
 func (c *Cache) bring(l *load, i id, o Object, ahead bool) {
-	b, ok := readSmall(i.path(c.dir), i, o.Size)
+	b, ok := c.packs.read(i, o.Size)
 	if ok {
 		c.stats.hits.Add(1)
 		c.stats.disk.Add(o.Size)
@@ -160,7 +113,7 @@ func (c *Cache) arrived(l *load, i id, b []byte, err error, ahead bool) {
 
 // writeSmall writes a small content to disk. Without a disk it is in memory.
 func (c *Cache) writeSmall(i id, b []byte) {
-	_ = c.space.take(int64(len(b)), func() error { return writeSmall(i.path(c.dir), i, b) })
+	_ = c.space.take(int64(len(b)+trailerSize+placeSize), func() error { return c.packs.write(i, b) })
 }
 
 // fetchSmall gets a small content from the store, once more when it has another

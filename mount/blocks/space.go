@@ -68,7 +68,6 @@ func (s *space) take(n int64, write func() error) error {
 	if err := s.usable(); err != nil {
 		return err
 	}
-	n += fileCost
 	s.coming.Add(n)
 	defer s.coming.Add(-n)
 	if s.used.Add(n)+s.tally.others(n) > s.max {
@@ -105,9 +104,10 @@ func (s *space) broken(err error) {
 	}
 }
 
-// works notes that the disk was written.
+// works notes that the disk was written. What had begun before it failed says
+// nothing.
 func (s *space) works() {
-	if s.isBroken() && s.retry.Swap(0) != 0 {
+	if s.isBroken() && s.usable() == nil && s.retry.Swap(0) != 0 {
 		s.cache.log.Info("cache can write to its disk again", "dir", s.dir)
 	}
 }

@@ -310,6 +310,37 @@ func mounted(dir string) bool {
 	return err == nil && strings.Contains(string(b), strings.ReplaceAll(dir, " ", `\040`)+" ")
 }
 
+// A mount in use cannot be unmounted: Run says so, and the next one clears what is
+// left when the user is gone.
+func TestRcloneBusy(t *testing.T) {
+	r := newRig(t)
+	r.put("file", "one")
+	m, err := mounter.New(r.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	select {
+	case <-m.Ready():
+	case err := <-done:
+		t.Fatal(err)
+	}
+	f, err := os.Open(r.path("file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, syscall.EBUSY) {
+		t.Errorf("run: %v", err)
+	}
+	f.Close()
+	r.mount()
+	r.wantShown("file", "one")
+}
+
 // What keeps a mounter from mounting is said, with its own words.
 func TestRcloneRefused(t *testing.T) {
 	r := newRig(t)

@@ -183,6 +183,11 @@ func (c *Conn) sessions() uint64 {
 	return c.session
 }
 
+// life counts connections too, in step with what arrives: it is another one
+// before anything arrives over the next connection, while sessions is told a
+// little later.
+func (c *Conn) life() uint64 { return c.nc.Stats().Reconnects }
+
 func (c *Conn) connected(nc *nats.Conn) {
 	c.log.Info("bus connected", "url", nc.ConnectedUrlRedacted())
 	c.mu.Lock()

@@ -117,16 +117,29 @@ func (k *Key) Public() []byte { return bytes.Clone(k.public) }
 
 // Sign signs an event's encoding for a storage.
 func (k *Key) Sign(storage string, event []byte) []byte {
-	return ed25519.Sign(k.private, signedMessage(storage, event))
+	return ed25519.Sign(k.private, signedMessage(ofCommit, storage, event))
 }
+
+// SignWrites signs the encoding of a mount's writes for a storage.
+func (k *Key) SignWrites(storage string, writes []byte) []byte {
+	return ed25519.Sign(k.private, signedMessage(ofObject, storage, writes))
+}
+
+// A domain says what kind of message a signature is for.
+type domain string
+
+const (
+	ofCommit domain = "skyagent.v1.commit\x00"
+	ofObject domain = "skyagent.v1.object\x00"
+)
 
 // signedMessage says what is signed: a domain, so that a signature made for
 // anything else is worth nothing here, the storage, so that an event cannot be
 // moved to another, and the hash of the event. Hashing first spares ed25519 its
 // passes of SHA-512 over 64 KiB.
-func signedMessage(storage string, event []byte) []byte {
-	sum := manifest.Sum(event)
-	m := append([]byte("skyagent.v1.commit\x00"), storage...)
+func signedMessage(d domain, storage string, body []byte) []byte {
+	sum := manifest.Sum(body)
+	m := append([]byte(d), storage...)
 	return append(append(m, 0), sum[:]...)
 }
 

@@ -32,6 +32,16 @@ func sign(k *Key, e manifest.Event) (message, error) {
 	return message{writer: k.ID(), signature: k.Sign(e.Storage, body), body: body}, nil
 }
 
+// signWrites encodes w as k's writes to its storage.
+func signWrites(k *Key, w manifest.Writes) (message, error) {
+	w.Writer = k.ID()
+	body, err := EncodeWrites(w)
+	if err != nil {
+		return message{}, err
+	}
+	return message{writer: k.ID(), signature: k.SignWrites(w.Storage, body), body: body}, nil
+}
+
 // on returns m as a NATS message for subject.
 func (m message) on(subject string) *nats.Msg {
 	n := nats.NewMsg(subject)

@@ -9,6 +9,7 @@ type Role string
 const (
 	Watcher Role = "watch" // commits and announces
 	Worker  Role = "work"  // follows one storage and reports
+	Mounter Role = "mount" // a worker that announces what was written through its mount
 	Viewer  Role = "view"  // sees events and presence, says nothing
 )
 
@@ -28,9 +29,11 @@ func InboxPrefix(id string) string { return "_INBOX_" + Token(id) }
 // PermissionsFor returns the least that a client with this role and id needs
 // for one storage. The client connects with InboxPrefix(id).
 //
-// A worker cannot announce. It cannot see other storages either; a viewer or
-// watcher sees the presence (not the events) of all storages of its account,
-// because a listing of a KV bucket cannot be limited by subject.
+// A worker cannot announce, a mounter no commits. Neither can see
+// other storages either; a viewer or watcher sees the presence (not the events)
+// of all storages of its account, because a listing of a KV bucket cannot be
+// limited by subject. Workers and mounters may speak to their own inbox, which
+// is how a Feed finds out that it has heard everything.
 func PermissionsFor(role Role, storage, id string) Permissions {
 	storage, id = Token(storage), Token(id)
 	p := Permissions{
@@ -40,7 +43,13 @@ func PermissionsFor(role Role, storage, id string) Permissions {
 	if role != Viewer {
 		p.Publish = append(p.Publish, ackSubject(storage, id), presenceSubject(storage, id))
 	}
-	if role != Worker {
+	if role == Worker || role == Mounter {
+		p.Publish = append(p.Publish, InboxPrefix(id)+".>")
+	}
+	if role == Mounter {
+		p.Publish = append(p.Publish, storedWrites(storage), liveWrites(storage))
+	}
+	if role == Watcher || role == Viewer {
 		p.Publish = append(p.Publish, directGet+workersStream)
 		p.Subscribe = append(p.Subscribe, ackSubject(storage, "*"), presenceSubject(storage, "*"))
 	}

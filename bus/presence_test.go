@@ -156,7 +156,8 @@ func TestMembersWithoutJetStream(t *testing.T) {
 // Every role can do its job with its permissions and nothing else.
 func TestPermissions(t *testing.T) {
 	seeds, users := map[string]string{}, []bus.User{}
-	for id, role := range map[string]bus.Role{"watcher": bus.Watcher, "worker": bus.Worker, "viewer": bus.Viewer} {
+	roles := map[string]bus.Role{"watcher": bus.Watcher, "worker": bus.Worker, "viewer": bus.Viewer, "mounter": bus.Mounter}
+	for id, role := range roles {
 		pair, _ := nkeys.CreateUser()
 		public, _ := pair.PublicKey()
 		seed, _ := pair.Seed()
@@ -186,14 +187,33 @@ func TestPermissions(t *testing.T) {
 	if _, err := viewer.WaitFor(short(t), storage, target, 1); err != nil {
 		t.Errorf("viewer: %v", err)
 	}
-	wantRefused(t, rogue, worker, viewer, f)
+	wantRefused(t, rogue, f, worker, viewer, as("mounter"))
+	wantMountSpeaks(t, rogue, as("mounter"), worker)
+	if _, err := worker.Members(short(t), storage); err == nil {
+		t.Error("a worker lists members")
+	}
 }
 
-// wantRefused lets a worker and a viewer announce, signed by a key that f would
-// believe: it must see nothing of it.
-func wantRefused(t *testing.T, key *bus.Key, worker, viewer *bus.Conn, f *bus.Follower) {
+// wantMountSpeaks lets a mounter announce writes, which a worker hears, and a
+// worker, which nobody does.
+func wantMountSpeaks(t *testing.T, key *bus.Key, mounter, worker *bus.Conn) {
 	t.Helper()
-	for _, c := range []*bus.Conn{worker, viewer} {
+	f, heard := feed(t, worker, newKeys(key))
+	announce(t, herald(t, mounter, key), write("a")...)
+	if err := herald(t, worker, key).Announce(short(t), write("b")); err == nil {
+		t.Error("a worker announces writes")
+	}
+	fence(t, f)
+	heard.want(t, "lost", "1 a")
+	own, _ := feed(t, mounter, newKeys(key))
+	fence(t, own)
+}
+
+// wantRefused lets those who may not announce commits do it, signed by a key
+// that f would believe: it must see nothing of it.
+func wantRefused(t *testing.T, key *bus.Key, f *bus.Follower, silent ...*bus.Conn) {
+	t.Helper()
+	for _, c := range silent {
 		p := publish(t, c, key)
 		p.Announce(event(77))
 		flush(t, p)
@@ -202,8 +222,5 @@ func wantRefused(t *testing.T, key *bus.Key, worker, viewer *bus.Conn, f *bus.Fo
 	defer cancel()
 	if e, err := f.Next(ctx); err == nil {
 		t.Errorf("got %+v from who may not announce", e)
-	}
-	if _, err := worker.Members(short(t), storage); err == nil {
-		t.Error("a worker lists members")
 	}
 }

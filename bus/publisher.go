@@ -243,10 +243,14 @@ func (p *Publisher) store(ctx context.Context, m message, id string) error {
 }
 
 func (p *Publisher) put(ctx context.Context, m message, id string) error {
-	n := m.on(storedSubject(p.storage))
-	ctx, end := p.conn.asking(ctx, n.Subject)
+	return p.conn.keep(ctx, m.on(storedSubject(p.storage)), id)
+}
+
+// keep puts n into the stream.
+func (c *Conn) keep(ctx context.Context, n *nats.Msg, id string) error {
+	ctx, end := c.asking(ctx, n.Subject)
 	defer end()
-	_, err := p.conn.js.PublishMsg(ctx, n, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(0))
+	_, err := c.js.PublishMsg(ctx, n, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(0))
 	if err != nil {
 		return fmt.Errorf("store event %s: %w", id, denied(ctx, err))
 	}

@@ -43,6 +43,10 @@ func tokenRune(r rune) rune {
 func storedSubject(storage string) string { return "skyagent.v1.ev." + storage + ".commit" }
 func liveSubject(storage string) string   { return "skyagent.v1.live." + storage + ".commit" }
 
+// Subjects of writes made through mounts.
+func storedWrites(storage string) string { return "skyagent.v1.ev." + storage + ".object" }
+func liveWrites(storage string) string   { return "skyagent.v1.live." + storage + ".object" }
+
 func ackSubject(storage, worker string) string {
 	return "skyagent.v1.ack." + storage + "." + worker
 }

@@ -114,14 +114,7 @@ func (m message) check() error {
 	return nil
 }
 
-func validWriter(id string) bool {
-	for _, c := range []byte(id) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return len(id) == idLen
-}
+func validWriter(id string) bool { return hexadecimal(id, idLen) }
 
 // known returns the key of a writer if no lookup is needed for it.
 func (v *Verifier) known(writer string) (ed25519.PublicKey, bool) {
@@ -145,19 +138,24 @@ func (v *Verifier) refused(writer string) error {
 // verify returns the event in m, or an error with the reason to drop it. It may
 // ask the bucket for the writer's key.
 func (v *Verifier) verify(ctx context.Context, storage string, m message) (manifest.Event, error) {
-	if err := m.check(); err != nil {
-		return manifest.Event{}, err
-	}
-	key, err := v.key(ctx, m.writer)
+	key, err := v.keyOf(ctx, m)
 	if err != nil {
 		return manifest.Event{}, err
 	}
 	return open(storage, m, key)
 }
 
+// keyOf returns the key that m must be signed with.
+func (v *Verifier) keyOf(ctx context.Context, m message) (ed25519.PublicKey, error) {
+	if err := m.check(); err != nil {
+		return nil, err
+	}
+	return v.key(ctx, m.writer)
+}
+
 // open returns the event in m if key signed it for storage.
 func open(storage string, m message, key ed25519.PublicKey) (manifest.Event, error) {
-	signed := ed25519.Verify(key, signedMessage(storage, m.body), m.signature)
+	signed := ed25519.Verify(key, signedMessage(ofCommit, storage, m.body), m.signature)
 	e, err := Decode(m.body)
 	switch {
 	case err == nil && e.Storage != storage:
@@ -170,6 +168,23 @@ func open(storage string, m message, key ed25519.PublicKey) (manifest.Event, err
 		return manifest.Event{}, dropped(Malformed, "an event of writer %q in the name of %s", e.Writer, m.writer)
 	}
 	return e, nil
+}
+
+// openWrites returns the writes in m if key signed them for storage.
+func openWrites(storage string, m message, key ed25519.PublicKey) (manifest.Writes, error) {
+	signed := ed25519.Verify(key, signedMessage(ofObject, storage, m.body), m.signature)
+	w, err := DecodeWrites(m.body)
+	switch {
+	case err == nil && w.Storage != storage:
+		return manifest.Writes{}, dropped(WrongStorage, "writes to storage %q", w.Storage)
+	case !signed:
+		return manifest.Writes{}, dropped(Forged, "not signed by writer %s", m.writer)
+	case err != nil:
+		return manifest.Writes{}, &drop{Malformed, err}
+	case w.Writer != m.writer:
+		return manifest.Writes{}, dropped(Malformed, "writes of %q in the name of %s", w.Writer, m.writer)
+	}
+	return w, nil
 }
 
 // key returns a writer's key, from memory or by one lookup at a time.

@@ -17,7 +17,7 @@ type Write struct {
 type Writes struct {
 	Storage string    `json:"storage"` // the storage's token on the bus; "" in a note
 	Writer  string    `json:"writer"`  // id of the agent's key
-	Session string    `json:"session"` // random, of one life of one mount
+	Session string    `json:"session"` // of one life of one mount: 16 digits of its start, 8 random
 	Seq     uint64    `json:"seq"`     // from 1 within the session, without gaps
 	Time    time.Time `json:"time"`    // by the writer's clock
 	Changes []Write   `json:"changes"`

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/skyagent/skyagent/manifest"
@@ -135,7 +134,7 @@ func (s *Source) orphan(ctx context.Context, key string) bool {
 		return false
 	}
 	info, err := s.opt.Store.Head(ctx, key)
-	return err == nil && info.Meta[metaWriter] == s.opt.Writer && info.Meta[metaSource] == s.opt.Source
+	return err == nil && info.Meta[manifest.MetaWriter] == s.opt.Writer && info.Meta[manifest.MetaSource] == s.opt.Source
 }
 
 // hash fills in what the content says, and returns the content of a small file.
@@ -153,7 +152,7 @@ func (s *Source) hash(file *manifest.Stable, partSize int64, f *manifest.File) (
 // bucket has the content under another name, else by sending it.
 func (s *Source) store(ctx context.Context, j job, o *outcome, file *manifest.Stable, content []byte) error {
 	f := &o.entry.File
-	opts := objstore.PutOptions{Meta: s.meta(*f)}
+	opts := objstore.PutOptions{Meta: f.Meta(s.opt.Writer, s.opt.Source)}
 	cond := objstore.Cond{Absent: true}
 	if j.known {
 		cond = objstore.Cond{If: objstore.Rev(j.old.Rev)}
@@ -295,7 +294,7 @@ func (s *Source) settle(ctx context.Context, o *outcome) (done bool, next objsto
 		f.Rev = string(info.Rev)
 		return true, next, nil
 	}
-	if info.Meta[metaWriter] != s.opt.Writer {
+	if info.Meta[manifest.MetaWriter] != s.opt.Writer {
 		key := ConflictName(string(f.Path), time.Now())
 		_, err := s.opt.Store.Copy(ctx, key, string(f.Path), info.Rev,
 			objstore.PutOptions{Meta: info.Meta, Cond: objstore.Cond{Absent: true}})
@@ -311,38 +310,15 @@ func (s *Source) settle(ctx context.Context, o *outcome) (done bool, next objsto
 	return false, objstore.Cond{If: info.Rev}, nil
 }
 
-// Keys of an object's user metadata. mtime is rclone's convention: seconds and
-// nine digits of nanoseconds; mode is octal with a leading zero, as rclone,
-// s3fs and geesefs read it.
-const (
-	metaMTime  = "mtime"
-	metaMode   = "mode"
-	metaHash   = "blake3"
-	metaWriter = "writer"
-	metaSource = "source"
-)
-
-func (s *Source) meta(f manifest.File) map[string]string {
-	const regular = 0o100000 // S_IFREG
-	t := f.ModTime()
-	return map[string]string{
-		metaMTime:  fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()),
-		metaMode:   "0" + strconv.FormatUint(uint64(regular|f.Mode.Perm()), 8),
-		metaHash:   f.Hash.String(),
-		metaWriter: s.opt.Writer,
-		metaSource: s.opt.Source,
-	}
-}
-
 // holds reports whether the object is f's content.
 func holds(info objstore.Info, f manifest.File) bool {
-	return info.Size == f.Size && info.Meta[metaHash] == f.Hash.String()
+	return info.Size == f.Size && info.Meta[manifest.MetaHash] == f.Hash.String()
 }
 
 // sameBytes reads an object that carries no hash: a bucket that another tool
 // filled with the same files is taken over as it is.
 func (s *Source) sameBytes(ctx context.Context, info objstore.Info, f manifest.File) bool {
-	if info.Size != f.Size || info.Meta[metaHash] != "" {
+	if info.Size != f.Size || info.Meta[manifest.MetaHash] != "" {
 		return false
 	}
 	body, _, err := s.opt.Store.Get(ctx, string(f.Path), 0, -1, objstore.Cond{If: info.Rev})

@@ -17,9 +17,9 @@ func (p *program) debugCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "debug", Short: "Look inside what skyagent keeps"}
 	cat := &cobra.Command{
 		Use:   "cat STORAGE KEY | cat FILE",
-		Short: "Print a commit or a checkpoint as JSON lines",
-		Long: `Print a commit or a checkpoint as JSON lines: first what it says of itself, then
-one line a change or file. KEY is relative to the storage:
+		Short: "Print a commit, a checkpoint or a note as JSON lines",
+		Long: `Print a commit, a checkpoint or a note of a mount's writes as JSON lines: first
+what it says of itself, then one line a change or file. KEY is relative to the storage:
 .skyagent/sources/main/log/00000000000000000001`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -63,9 +63,12 @@ func printDecoded(w io.Writer, b []byte) error {
 		commit.Changes = nil
 		return encodeLines(out, commit, changes)
 	}
+	if note, err := manifest.DecodeNote(b); err == nil {
+		return printNote(out, note)
+	}
 	checkpoint, errCheckpoint := manifest.DecodeCheckpoint(b)
 	if errCheckpoint != nil {
-		return fmt.Errorf("neither a commit (%w) nor a checkpoint (%w)", err, errCheckpoint)
+		return fmt.Errorf("neither a commit (%w) nor a checkpoint (%w) nor a note", err, errCheckpoint)
 	}
 	var files []manifest.File
 	for f := range checkpoint.Manifest.All() {
@@ -77,6 +80,18 @@ func printDecoded(w io.Writer, b []byte) error {
 		Commit     manifest.Hash  `json:"commit"`
 	}{checkpoint.Epoch, checkpoint.Generation, checkpoint.Commit}
 	return encodeLines(out, head, files)
+}
+
+// printNote prints what one or more mounts wrote.
+func printNote(out *json.Encoder, note []manifest.Writes) error {
+	for _, w := range note {
+		changes := w.Changes
+		w.Changes = nil
+		if err := encodeLines(out, w, changes); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func encodeLines[T any](out *json.Encoder, head any, lines []T) error {

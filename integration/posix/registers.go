@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -23,6 +24,9 @@ type RegistersOptions struct {
 	// others of it read or write: then a local file system too shows files that
 	// are half written.
 	Overlap bool
+	// InPlace leaves out what changes names: files are there from the start, and
+	// only read and written in place.
+	InPlace bool
 }
 
 // Registers lets several processes read, write, unlink and replace the same few
@@ -40,6 +44,7 @@ func Registers(t testing.TB, dirs []string, opt RegistersOptions) {
 	t.Helper()
 	opt = opt.filled(len(dirs))
 	locks := t.TempDir()
+	made := makeRegisters(t, dirs[0], opt)
 	var children []*child
 	for w := range opt.Workers {
 		c := start(t, "registers")
@@ -52,7 +57,7 @@ func Registers(t testing.TB, dirs []string, opt RegistersOptions) {
 		}
 		children = append(children, c)
 	}
-	ops := collect(t, children)
+	ops := append(made, collect(t, children)...)
 	began := time.Now()
 	if err := Linearizable(ops); err != nil {
 		t.Fatalf("seed %d: %v", opt.Seed, err)
@@ -162,3 +167,23 @@ func tally(ops []Op) map[string]int {
 }
 
 func register(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("register-%d", i)) }
+
+// makeRegisters writes a first value to every register, where no worker will
+// make them.
+func makeRegisters(t testing.TB, dir string, opt RegistersOptions) []Op {
+	t.Helper()
+	if !opt.InPlace {
+		return nil
+	}
+	w := &registerWorker{registerJob: registerJob{RegistersOptions: opt, Worker: opt.Workers}, rnd: rand.New(rand.NewPCG(opt.Seed, 0))}
+	var ops []Op
+	for i := range opt.Files {
+		op := Op{Worker: w.Worker, Register: i, Kind: "write", Write: true, Value: w.value(), Begin: monotonic()}
+		if err := writeValue(register(dir, i), op.Value, w.rnd); err != nil {
+			t.Fatalf("make register %d: %v", i, err)
+		}
+		op.End = monotonic()
+		ops = append(ops, op)
+	}
+	return ops
+}

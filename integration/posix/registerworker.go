@@ -116,7 +116,7 @@ func (w *registerWorker) op() (op Op, happened bool, err error) {
 	switch n := w.rnd.IntN(100); {
 	case n < 55:
 		op.Kind, do = "read", func() (err error) { op.Value, err = readValue(path); return err }
-	case n < 80:
+	case n < 80, w.InPlace:
 		op.Kind, op.Write, op.Value, how = "write", true, w.value(), unix.LOCK_EX
 		do = func() error { return writeValue(path, op.Value, w.rnd) }
 	case n < 93:

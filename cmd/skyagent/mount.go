@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skyagent/skyagent/bus"
+	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/mount"
+	"github.com/skyagent/skyagent/mount/blocks"
+	"github.com/skyagent/skyagent/syncer"
+)
+
+type mountFlags struct {
+	readOnly, allowOther, writeBack bool
+	uid, gid                        uint32
+	umask                           umask
+	cacheDir                        string
+	cacheSize                       byteSize
+	timeout, reconcile              time.Duration
+}
+
+func (p *program) mountCommand() *cobra.Command {
+	f := mountFlags{uid: uint32(os.Getuid()), gid: uint32(os.Getgid()), cacheSize: 10 << 30}
+	cmd := &cobra.Command{
+		Use:   "mount STORAGE DIR",
+		Short: "Show a storage as a file system (a MOUNT)",
+		Long: `Mount a storage at a directory. A close returns when the file is in the bucket
+and announced: whoever opens it then, on any mount on the same bus, reads it.
+Two workers that write one version of a file: the second close fails with
+ESTALE, and its bytes are kept beside as NAME.skyagent-conflict-TIME.`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.mount(cmd.Context(), args[0], args[1], f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&f.readOnly, "read-only", false, "refuse all writes")
+	flags.BoolVar(&f.allowOther, "allow-other", false, "let other users in, too")
+	flags.BoolVar(&f.writeBack, "write-back", false, "close returns at once; uploads follow from a journal that survives a crash")
+	flags.Uint32Var(&f.uid, "uid", f.uid, "`ID` of the user who owns the files")
+	flags.Uint32Var(&f.gid, "gid", f.gid, "`ID` of their group")
+	flags.Var(&f.umask, "umask", "permission bits that new files do not get, in octal")
+	flags.StringVar(&f.cacheDir, "cache-dir", "", "`DIR` of the cache of what was read, shared by all mounts (default: below the state directory)")
+	flags.Var(&f.cacheSize, "cache-size", "`SIZE` of that cache at the most: 512M, 10G")
+	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long a program waits for a store that hangs")
+	flags.DurationVar(&f.reconcile, "reconcile", 5*time.Minute, "how often the bucket is listed for what strangers wrote")
+	return cmd
+}
+
+func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) error {
+	t, err := named(p.places, storage)
+	if err != nil {
+		return err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	state := filepath.Dir(p.places.index("mounts", t.stateName(p.flags.source, dir)))
+	a, err := p.startAgent(ctx, t, filepath.Join(state, "uploads"))
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	cache, err := blocks.Open(blocks.Options{Dir: p.cacheDir(f), Store: a.store, Bucket: t.location.String(),
+		MaxBytes: int64(f.cacheSize), Deadline: f.timeout, Log: a.log})
+	if err != nil {
+		return err
+	}
+	defer cache.Close()
+	readOnly := f.readOnly || p.flags.anonymous
+	if !readOnly {
+		if err := syncer.PublishWriter(ctx, a.store, a.key.ID(), a.key.Public()); err != nil {
+			return withHint(err, "mount it with --read-only, or use credentials that may write the bucket")
+		}
+	}
+	f.readOnly = readOnly
+	fs, b := a.newMount(t, dir, state, cache, f)
+	id := bus.Token(hostname() + "-" + manifest.Sum([]byte(dir)).String()[:8])
+	a.report(a.presence(id, "mount", "MOUNT", dir), func(r *agentRecord) { describeMount(r, fs.Status()) })
+	return a.run(ctx, func(ctx context.Context) error {
+		err := fs.Run(ctx, func() {
+			a.setReady()
+			p.sayMounted(fs.Status(), a, dir, time.Since(began))
+		})
+		if err == nil {
+			p.ui.say("unmounted %s", dir)
+		}
+		return err
+	}, b.Herald.Flush)
+}
+
+// newMount wires a file system to the bus.
+func (a *agent) newMount(t target, dir, state string, cache *blocks.Cache, f mountFlags) (*mount.FS, mountBus) {
+	life := rand.Text()[:8]
+	b := mountBus{bus.NewFeed(a.conn, t.token(), a.verifier(), a.log), bus.NewHerald(a.conn, a.key, t.token(), life, a.log)}
+	b.Feed.Ignore(life)
+	fs := mount.New(mount.Options{
+		Dir: dir, Store: a.store, Name: t.location.URL(), Cache: cache, State: state, Writer: a.key.ID(), Life: life, Bus: b,
+		Logs:     func(source string) *manifest.Log { return syncer.OpenLog(a.store, source) },
+		Notes:    syncer.OpenNotes(a.store),
+		ReadOnly: f.readOnly, AllowOther: f.allowOther, WriteBack: f.writeBack,
+		UID: f.uid, GID: f.gid, Umask: uint32(f.umask), Deadline: f.timeout, Reconcile: f.reconcile, Log: a.log,
+	})
+	a.service("mount feed", func(ctx context.Context) error {
+		return ended(ctx, b.Feed.Run(ctx, func(h bus.Heard) { fs.Hear(mount.News(h)) }))
+	})
+	a.service("mount herald", func(ctx context.Context) error { return ended(ctx, b.Herald.Run(ctx)) })
+	return fs, b
+}
+
+// A mountBus is where a mount hears and tells.
+type mountBus struct {
+	*bus.Feed
+	*bus.Herald
+}
+
+// ended returns nil when err is only that ctx ended.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (p *program) cacheDir(f mountFlags) string {
+	if f.cacheDir != "" {
+		return f.cacheDir
+	}
+	return filepath.Join(p.places.state, "cache")
+}
+
+func (p *program) sayMounted(st mount.Status, a *agent, dir string, took time.Duration) {
+	p.ui.say("mounted %s at %s: %s, %s, in %s", a.target.name, dir, plural(st.Files, "file"), bytesOf(st.Bytes), round(took))
+	p.ui.record(readyLine{Ready: true, Storage: a.target.name, Source: p.flags.source, Path: dir,
+		Generation: st.Pos.Generation, Files: st.Files, Bytes: st.Bytes, Metrics: a.metricsURL})
+}
+
+func describeMount(r *agentRecord, st mount.Status) {
+	r.State, r.Reason = string(syncer.StateReady), st.Reason
+	switch {
+	case !st.Ready:
+		r.State = string(syncer.StateStarting)
+	case st.Reason != "":
+		r.State = string(syncer.StateDegraded)
+	case !st.Alive:
+		r.State, r.Reason = string(syncer.StateDegraded), "the bus is away; opens ask the store"
+	case st.Pending > 0:
+		r.State = string(syncer.StateSyncing)
+	}
+	r.Epoch, r.Generation = st.Pos.Epoch, st.Pos.Generation
+	r.Dirty, r.Failed = st.Pending, int(st.Failed)
+	if st.Conflicts > 0 {
+		r.Left = append(r.Left, fmt.Sprintf("%s kept beside", plural(st.Conflicts, "conflicting write")))
+	}
+}

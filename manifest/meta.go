@@ -1,0 +1,67 @@
+package manifest
+
+import (
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Keys of an object's user metadata. mtime is rclone's convention: seconds and
+// nine digits of nanoseconds; mode is octal with a leading zero, as rclone,
+// s3fs and geesefs read it.
+const (
+	MetaMTime  = "mtime"
+	MetaMode   = "mode"
+	MetaHash   = "blake3"
+	MetaWriter = "writer"
+	MetaSource = "source"
+)
+
+// Meta returns the metadata of f's object: how other tools see its time and
+// mode, and how an agent knows its own upload of a former life again. source
+// is "" for what a mount writes.
+func (f File) Meta(writer, source string) map[string]string {
+	const regular = 0o100000 // S_IFREG
+	t := f.ModTime()
+	meta := map[string]string{
+		MetaMTime:  fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()),
+		MetaMode:   "0" + strconv.FormatUint(uint64(regular|f.Mode.Perm()), 8),
+		MetaWriter: writer,
+	}
+	if !f.Hash.IsZero() {
+		meta[MetaHash] = f.Hash.String()
+	}
+	if source != "" {
+		meta[MetaSource] = source
+	}
+	return meta
+}
+
+// TakeMeta gives f the time, the mode and the hash that an object's metadata
+// names; what is missing or damaged changes nothing.
+func (f *File) TakeMeta(meta map[string]string) {
+	if t, ok := metaTime(meta[MetaMTime]); ok {
+		f.MTime = t
+	}
+	if m, err := strconv.ParseUint(meta[MetaMode], 8, 32); err == nil {
+		f.Mode = f.Mode&fs.ModeDir | fs.FileMode(m).Perm()
+	}
+	if h, err := ParseHash(meta[MetaHash]); err == nil {
+		f.Hash = h
+	}
+}
+
+func metaTime(s string) (ns int64, ok bool) {
+	whole, frac, _ := strings.Cut(s, ".")
+	sec, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil {
+		return 0, false
+	}
+	nanos, err := strconv.ParseInt((frac + "000000000")[:9], 10, 64)
+	if err != nil {
+		return 0, false
+	}
+	return time.Unix(sec, nanos).UnixNano(), true
+}

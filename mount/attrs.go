@@ -1,0 +1,81 @@
+package mount
+
+import (
+	"context"
+	"time"
+
+	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/objstore"
+)
+
+// setAttrs has the bucket learn n's mode and time, which changed without its
+// content: a little later, since more may follow. What is written anyway takes
+// them along. The tree's mutex is held.
+func (m *FS) setAttrs(n *node) {
+	if n.is(isDir) {
+		if n.parent != nil {
+			n.flags &^= marked
+			m.mark(n)
+		}
+		return
+	}
+	if n.rev == "" || n.file != nil && n.file.dirty.Load() {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.attrs) == 0 {
+		m.group.Go(func() {
+			_ = pause(m.ctx, attrAfter)
+			m.attrsNow()
+		})
+	}
+	m.attrs[n] = n.state()
+}
+
+// attrsNow sends the modes and times that wait.
+func (m *FS) attrsNow() {
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	m.mu.Lock()
+	waiting := m.attrs
+	m.attrs = map[*node]manifest.File{}
+	m.mu.Unlock()
+	for n := range waiting {
+		if n.is(detached) || n.more != nil && n.more.key != "" || n.file != nil && n.file.dirty.Load() {
+			continue // gone, or taken along by what is under way
+		}
+		key := n.key()
+		f := n.state()
+		m.later(entry{Op: opPut, Key: key, File: &f}, func(ctx context.Context) error { return m.sendAttrs(ctx, n, f) }, key)
+	}
+}
+
+// sendAttrs copies an object onto itself, with new metadata.
+func (m *FS) sendAttrs(ctx context.Context, n *node, f manifest.File) error {
+	m.tree.mu.RLock()
+	rev := n.rev
+	m.tree.mu.RUnlock()
+	if string(rev) != f.Rev {
+		return nil // written since, and with that
+	}
+	info, err := m.opt.Store.Copy(ctx, string(f.Path), string(f.Path), rev, objstore.PutOptions{Meta: f.Meta(m.opt.Writer, "")})
+	if err != nil {
+		return err
+	}
+	m.arrived(n, string(f.Path), string(f.Path), info.Rev)
+	w := manifest.Write{Change: manifest.Change{Op: manifest.Put, File: f}, Prev: f.Rev}
+	w.Rev = string(info.Rev)
+	return m.tell(ctx, w)
+}
+
+// chmod and its like change what is given of n. The tree's mutex is held.
+func (m *FS) change(n *node, perm *uint32, mtime *time.Time) {
+	if perm != nil {
+		n.perm = uint16(*perm & 0o777)
+	}
+	if mtime != nil {
+		n.mtime = mtime.UnixNano()
+	}
+	m.setAttrs(n)
+}

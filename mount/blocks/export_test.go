@@ -1,0 +1,4 @@
+package blocks
+
+// Allocated is how many bytes a file takes on disk, about.
+var Allocated = allocated

@@ -1,0 +1,342 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/mount/blocks"
+	"github.com/skyagent/skyagent/objstore"
+)
+
+// A file is a node that is open, or whose content is not all in the bucket.
+//
+// Its mutex comes before the tree's: who holds the tree's never takes a file's.
+type file struct {
+	n       *node
+	handles int // guarded by the tree's mutex
+	writers int // of those; guarded by the tree's mutex
+
+	heir atomic.Pointer[objstore.Rev] // what a new file's first upload replaces, after a rename
+
+	upload sync.Mutex // held by the one that uploads; comes before mu
+
+	mu     sync.RWMutex // guards what follows
+	stage  *stage       // nil while nothing was written
+	dirty  atomic.Bool  // the stage has what the bucket has not; only changed with mu held
+	gen    uint64       // counts changes of the stage
+	cond   objstore.Cond
+	kept   uint64        // number in the journal, with write-back
+	former blocks.Object // what the bucket has, as far as this file knows
+	lost   bool          // somebody else was faster: what is written goes beside
+}
+
+// begin makes f a new file, which the bucket does not have.
+func (f *file) begin() {
+	f.cond, f.gen = objstore.Cond{Absent: true}, 1
+	f.dirty.Store(true)
+}
+
+// openFile returns the file of n, which is made when there is none, and counts
+// a handle. The tree's mutex is held.
+func (m *FS) openFile(n *node, writes bool) *file {
+	f := n.file
+	if f == nil {
+		f = &file{n: n, former: n.object(), cond: objstore.Cond{If: n.rev}}
+		n.file = f
+	}
+	f.handles++
+	if writes {
+		f.writers++
+	}
+	return f
+}
+
+// readAt reads what a handle sees: the stage where there is one.
+func (f *file) readAt(ctx context.Context, clean *blocks.Reader, p []byte, off int64) (int, error) {
+	f.mu.RLock()
+	if f.stage != nil {
+		defer f.mu.RUnlock()
+		return f.stage.readAt(ctx, p, off)
+	}
+	f.mu.RUnlock()
+	if clean == nil {
+		return 0, io.EOF
+	}
+	return clean.ReadAt(ctx, p, off)
+}
+
+// staged makes sure that there is a stage. mu is held.
+func (m *FS) staged(f *file) error {
+	if f.stage != nil {
+		return nil
+	}
+	var base *blocks.Reader
+	if f.former.Rev != "" && f.former.Size > 0 {
+		base = m.opt.Cache.Reader(f.former)
+	}
+	s, err := newStage(m.stages(), base, f.former.Size)
+	if err != nil && base != nil {
+		base.Close()
+	}
+	f.stage = s
+	return err
+}
+
+func (m *FS) ensureStage(f *file) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return m.staged(f)
+}
+
+// empty throws the content of f away, which a write is about to replace. mu is held.
+func (m *FS) empty(f *file) error {
+	s, err := newStage(m.stages(), nil, 0)
+	if err != nil {
+		return err
+	}
+	if f.stage != nil {
+		f.stage.close()
+	}
+	f.stage = s
+	m.changed(f)
+	return nil
+}
+
+// changed notes that the stage has changed, and shows it in the node. mu is held.
+func (m *FS) changed(f *file) {
+	f.dirty.Store(true)
+	f.gen++
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	m.tree.resize(f.n, f.stage.size)
+	f.n.mtime = time.Now().UnixNano()
+}
+
+// write writes p at off, or at the end when off is negative.
+func (m *FS) write(ctx context.Context, f *file, p []byte, off int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := m.staged(f); err != nil {
+		return err
+	}
+	if off < 0 {
+		off = f.stage.size
+	}
+	if err := f.stage.writeAt(ctx, p, off); err != nil {
+		return err
+	}
+	m.changed(f)
+	return nil
+}
+
+// truncate makes f size bytes long.
+func (m *FS) truncate(ctx context.Context, f *file, size int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if size == 0 {
+		return m.empty(f)
+	}
+	if err := m.staged(f); err != nil {
+		return err
+	}
+	if err := f.stage.truncate(ctx, size); err != nil {
+		return err
+	}
+	m.changed(f)
+	return nil
+}
+
+// zero makes n bytes from off on zero, as far as the file reaches.
+func (m *FS) zero(ctx context.Context, f *file, off, n int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := m.staged(f); err != nil {
+		return err
+	}
+	if n = min(n, f.stage.size-off); n <= 0 {
+		return nil
+	}
+	if err := f.stage.zero(ctx, off, n); err != nil {
+		return err
+	}
+	m.changed(f)
+	return nil
+}
+
+// atLeast makes f size bytes long unless it is longer.
+func (m *FS) atLeast(ctx context.Context, f *file, size int64) error {
+	m.tree.mu.RLock()
+	enough := f.n.size >= size
+	m.tree.mu.RUnlock()
+	if enough {
+		return nil
+	}
+	return m.truncate(ctx, f, size)
+}
+
+// closed takes a handle back. The last one gives the content to the cache, or
+// leaves it to the upload that is under way.
+func (m *FS) closed(f *file, writes bool) {
+	m.tree.mu.Lock()
+	f.handles--
+	if writes {
+		f.writers--
+	}
+	last := f.handles == 0
+	m.tree.mu.Unlock()
+	if last {
+		m.retire(f)
+	}
+}
+
+// retire ends f when nobody has it open and it is clean. Its content is what
+// the bucket has: the next reader need not fetch it.
+func (m *FS) retire(f *file) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m.tree.mu.Lock()
+	idle := f.handles == 0 && !f.dirty.Load() && f.n.file == f
+	if idle {
+		f.n.file = nil
+	}
+	object := f.former
+	m.tree.mu.Unlock()
+	if !idle || f.stage == nil {
+		return
+	}
+	if !f.lost && object.Rev != "" && f.stage.whole() {
+		if err := m.opt.Cache.Adopt(object, f.stage.file); err != nil {
+			m.log.Debug("content not kept in the cache", "key", object.Key, "err", err)
+		}
+	}
+	f.stage.close()
+	f.stage = nil
+}
+
+// flush makes the bucket hold what was written, and tells the others. It
+// returns errStale when somebody else wrote the file since it was opened.
+func (m *FS) flush(ctx context.Context, f *file) error {
+	f.upload.Lock()
+	defer f.upload.Unlock()
+	if !f.dirty.Load() {
+		return nil
+	}
+	if err := m.ensureStage(f); err != nil {
+		return err
+	}
+	p, j, gone, removed := m.enqueue(f)
+	defer j.end()
+	switch {
+	case removed:
+		return f.clean()
+	case gone:
+		return m.beside(ctx, f, p)
+	}
+	if err := j.turn(ctx); err != nil {
+		return err
+	}
+	defer j.yield()
+	return m.put(ctx, f, p)
+}
+
+// enqueue takes f's place in the queue, so that a rename that comes in between
+// knows of it.
+func (m *FS) enqueue(f *file) (p manifest.Path, j *job, gone, mine bool) {
+	m.tree.mu.RLock()
+	defer m.tree.mu.RUnlock()
+	p = f.n.path()
+	if f.n.is(detached) {
+		return p, m.queue.add(), true, f.n.is(removed)
+	}
+	return p, m.queue.add(string(p)), false, false
+}
+
+// clean forgets what was written to a file that nobody can open any more.
+func (f *file) clean() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dirty.Store(false)
+	return nil
+}
+
+// put uploads the stage of f to p. f.upload is held, and it is p's turn.
+func (m *FS) put(ctx context.Context, f *file, p manifest.Path) error {
+	w, err := m.send(ctx, f, p)
+	switch {
+	case second(err):
+		return m.beside(ctx, f, p)
+	case err != nil:
+		return fmt.Errorf("upload %s: %w", p, err)
+	}
+	m.count.uploads.Add(1)
+	m.count.uploaded.Add(w.Size)
+	return m.tell(ctx, w)
+}
+
+// send writes the content of f to p and gives the node its new state.
+func (m *FS) send(ctx context.Context, f *file, p manifest.Path) (manifest.Write, error) {
+	up, err := m.content(ctx, f, p)
+	if err != nil {
+		return manifest.Write{}, err
+	}
+	info, err := up.send(ctx, m)
+	if second(err) {
+		info, err = m.sentBefore(ctx, up, err)
+	}
+	if err != nil {
+		return manifest.Write{}, err
+	}
+	up.file.Rev = string(info.Rev)
+	w := manifest.Write{Change: manifest.Change{Op: manifest.Put, File: up.file, Data: up.inline()}, Prev: string(up.cond.If)}
+	m.settle(f, up)
+	return w, nil
+}
+
+// second reports whether err says that somebody else wrote first: the object is
+// another one, or gone.
+func second(err error) bool {
+	return errors.Is(err, objstore.ErrPrecondition) ||
+		errors.Is(err, fs.ErrNotExist) && !errors.Is(err, objstore.ErrNoBucket)
+}
+
+// sentBefore finds out whether the object that stands in the way is this very
+// upload, in an attempt whose answer was lost or in a former life.
+func (m *FS) sentBefore(ctx context.Context, up *upload, refused error) (objstore.Info, error) {
+	info, err := m.opt.Store.Head(ctx, string(up.file.Path))
+	if err == nil && !up.file.Hash.IsZero() && info.Size == up.file.Size &&
+		info.Meta[manifest.MetaHash] == up.file.Hash.String() && info.Meta[manifest.MetaWriter] == m.opt.Writer {
+		return info, nil
+	}
+	return objstore.Info{}, refused
+}
+
+// settle gives f and its node the state that the bucket has.
+func (m *FS) settle(f *file, up *upload) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.former = blocks.Object{Key: string(up.file.Path), Rev: objstore.Rev(up.file.Rev), Size: up.file.Size,
+		Hash: up.file.Hash, PartSize: up.file.PartSize, Parts: up.file.Parts}
+	f.cond = objstore.Cond{If: f.former.Rev}
+	same := f.gen == up.gen
+	if same {
+		f.dirty.Store(false)
+	}
+	var base *blocks.Reader
+	if f.stage.base != nil && f.former.Size > 0 {
+		base = m.opt.Cache.Reader(f.former)
+	}
+	f.stage.rebase(base, f.former.Size, same)
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	mtime, perm, size := f.n.mtime, f.n.perm, f.n.size
+	f.n.set(up.file)
+	f.n.mtime, f.n.perm, f.n.size = mtime, perm, size
+	f.n.flags &^= logged | unsure
+}

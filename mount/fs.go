@@ -1,0 +1,274 @@
+package mount
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/mount/blocks"
+	"github.com/skyagent/skyagent/objstore"
+)
+
+const dirMode = fs.ModeDir
+
+// errStale says that another version stands in the place of the one that was
+// opened.
+const errStale = syscall.ESTALE
+
+// An FS is a mounted storage. New makes one, Run mounts it and serves it.
+type FS struct {
+	opt     Options
+	log     *slog.Logger
+	tree    *tree
+	queue   *queue
+	journal *journal
+	early   early
+	count   counts
+
+	ctx    context.Context // of what goes on in the background; ended by Run
+	cancel context.CancelFunc
+	group  sync.WaitGroup
+
+	kernel  kernel // told of what has changed
+	handles handles
+	walks   walks
+
+	keeping   atomic.Int64  // numbers names of stages
+	trust     atomic.Bool   // the kernel may keep what it was told
+	catching  chan struct{} // holds a token when something was missed
+	comparing chan struct{} // holds a token when the bucket must be listed
+	noting    chan struct{} // holds a token when something is to be noted
+	noted     manifest.NotesPos
+
+	mu      sync.Mutex // guards what follows
+	logs    map[string]manifest.Position
+	unnoted []manifest.Write
+	noteSeq uint64
+	attrs   map[*node]manifest.File // whose modes and times go to the bucket soon
+	reason  string
+	ready   bool
+}
+
+type counts struct {
+	uploads, uploaded, conflicts, failed, heard, asked, told, reconciled atomic.Int64
+}
+
+// New returns an FS that has not touched anything yet.
+func New(opt Options) *FS {
+	opt.fill()
+	m := &FS{
+		opt: opt, log: opt.Log, tree: newTree(time.Now().UnixNano()), queue: newQueue(),
+		catching: make(chan struct{}, 1), comparing: make(chan struct{}, 1), noting: make(chan struct{}, 1),
+		logs: map[string]manifest.Position{}, attrs: map[*node]manifest.File{},
+	}
+	m.kernel.init()
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	return m
+}
+
+// stages is where files lie that are being written.
+func (m *FS) stages() string { return filepath.Join(m.opt.State, "stage") }
+
+func (m *FS) writeID() string { return rand.Text() }
+
+// Status returns how the mount is doing.
+func (m *FS) Status() Status {
+	m.tree.mu.RLock()
+	s := Status{Files: m.tree.files, Bytes: m.tree.bytes}
+	m.tree.mu.RUnlock()
+	m.mu.Lock()
+	s.Ready, s.Reason, s.Pos = m.ready, m.reason, m.logs["main"]
+	m.mu.Unlock()
+	s.Open, s.Pending = m.handles.len(), m.queue.pending()
+	s.Alive = m.opt.Bus != nil && m.opt.Bus.Alive()
+	c := &m.count
+	s.Uploads, s.UploadedBytes, s.Conflicts, s.Failed = c.uploads.Load(), c.uploaded.Load(), c.conflicts.Load(), c.failed.Load()
+	s.Heard, s.Asked, s.Invalidations, s.Reconciled = c.heard.Load(), c.asked.Load(), c.told.Load(), c.reconciled.Load()
+	return s
+}
+
+// Flush waits until all that was changed here is in the bucket.
+func (m *FS) Flush(ctx context.Context) error {
+	m.attrsNow()
+	if err := m.queue.drain(ctx); err != nil {
+		return fmt.Errorf("%d changes are not in the bucket yet: %w", m.queue.pending(), err)
+	}
+	return nil
+}
+
+// Refresh looks at what the bucket has at and below path ("" is all), now.
+func (m *FS) Refresh(ctx context.Context, path string) error {
+	if path == "" {
+		return m.reconcile(ctx, "")
+	}
+	p, err := manifest.ParsePath(path)
+	if err != nil {
+		return err
+	}
+	if err := m.reconcile(ctx, string(p)+"/"); err != nil {
+		return err
+	}
+	if err := m.ask(ctx, p); err != nil {
+		return err
+	}
+	return m.kernel.settled(ctx)
+}
+
+func (m *FS) catchUpSoon()   { wake(m.catching) }
+func (m *FS) reconcileSoon() { wake(m.comparing) }
+
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// follow keeps the tree true: it reads what was missed when the bus is back,
+// polls while it is away, and compares with the bucket now and then.
+func (m *FS) follow(ctx context.Context) {
+	compare := time.NewTimer(m.opt.Reconcile)
+	defer compare.Stop()
+	for ctx.Err() == nil {
+		alive, changed := m.alive()
+		m.setTrust(alive && m.missed(ctx, alive))
+		var poll <-chan time.Time
+		if !m.trust.Load() {
+			poll = time.After(pollNotes)
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-poll:
+		case <-m.catching:
+			m.trust.Store(false) // opens ask the store until it is read
+		case <-m.comparing:
+			compare.Reset(0)
+		case <-compare.C:
+			m.tend(ctx)
+			compare.Reset(m.opt.Reconcile)
+		}
+	}
+}
+
+// tend looks for what strangers wrote, and keeps the notes short.
+func (m *FS) tend(ctx context.Context) {
+	if err := m.reconcile(ctx, ""); err != nil {
+		m.log.Warn("bucket not listed", "err", err)
+	}
+	if m.opt.Notes == nil || m.opt.ReadOnly {
+		return
+	}
+	if err := m.opt.Notes.Compact(ctx, time.Now()); err != nil {
+		m.log.Warn("notes not merged", "err", err)
+	}
+}
+
+func (m *FS) alive() (bool, <-chan struct{}) {
+	if m.opt.Bus == nil {
+		return false, nil
+	}
+	changed := m.opt.Bus.Changed()
+	return m.opt.Bus.Alive(), changed
+}
+
+// missed reads what was missed, unless nothing can have been, and reports
+// whether the tree can be trusted then. What others wrote just before they
+// heard that we are back may be noted a moment later.
+func (m *FS) missed(ctx context.Context, alive bool) bool {
+	if m.trust.Load() {
+		return true
+	}
+	for i := range 2 {
+		if i > 0 && (!alive || pause(ctx, 2*noteAfter) != nil) {
+			break
+		}
+		if err := m.catchUp(ctx); err != nil {
+			m.log.Warn("what was missed is not read yet", "err", err)
+			m.setReason(err.Error())
+			return false
+		}
+	}
+	m.setReason("")
+	return true
+}
+
+func (m *FS) setReason(reason string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reason = reason
+}
+
+// setTrust says whether the kernel may keep what it is told. When that ends, so
+// does what it was told before.
+func (m *FS) setTrust(trust bool) {
+	if before := m.trust.Swap(trust); before && !trust {
+		m.log.Warn("bus is away: opens ask the store")
+		m.forgetAll()
+	}
+}
+
+// believe reports whether what the tree says of n may be served to an open: it
+// is asked for all that was announced before, or the store for the object.
+func (m *FS) believe(ctx context.Context, n *node) error {
+	fenced := m.trust.Load() && m.opt.Bus.Fence(ctx) == nil
+	m.tree.mu.RLock()
+	unsure, gone, p, rev, file := n.is(unsure), n.is(detached), n.path(), n.rev, n.file
+	m.tree.mu.RUnlock()
+	switch {
+	case gone:
+		return errStale
+	case file != nil && file.dirty.Load() || rev == "" || m.queue.busy(string(p)) || fenced && !unsure:
+		return nil
+	}
+	if err := m.ask(ctx, p); err != nil {
+		return err
+	}
+	m.tree.mu.RLock()
+	defer m.tree.mu.RUnlock()
+	if n.is(detached) {
+		return errStale
+	}
+	return nil
+}
+
+// prepare makes the directories of the mount's own state.
+func (m *FS) prepare() error {
+	if err := os.MkdirAll(m.stages(), 0o700); err != nil {
+		return fmt.Errorf("mount state: %w", err)
+	}
+	var err error
+	m.journal, err = openJournal(filepath.Join(m.opt.State, "journal"), m.log)
+	return err
+}
+
+// errno returns what the kernel is told of err.
+func (m *FS) errno(err error) syscall.Errno {
+	var no syscall.Errno
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &no):
+		return no
+	case errors.Is(err, blocks.ErrGone), errors.Is(err, objstore.ErrPrecondition):
+		return errStale
+	case errors.Is(err, context.Canceled):
+		return syscall.EINTR
+	case errors.Is(err, fs.ErrPermission):
+		return syscall.EACCES
+	case errors.Is(err, fs.ErrNotExist):
+		return syscall.ENOENT
+	}
+	m.log.Warn("answered with an input/output error", "err", err)
+	return syscall.EIO
+}

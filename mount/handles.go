@@ -1,0 +1,98 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/skyagent/skyagent/mount/blocks"
+)
+
+// A handle is one open(2) of a file, or of a directory.
+type handle struct {
+	file   *file
+	names  []string // of a directory, as they were when it was opened
+	dir    *node
+	writes bool
+	append bool
+	owner  uint32 // process that opened it
+
+	mu     sync.Mutex // guards reader
+	reader *blocks.Reader
+}
+
+// handles are what is open, by the number that the kernel uses.
+type handles struct {
+	mu   sync.RWMutex // guards what follows
+	list map[uint64]*handle
+	next uint64
+}
+
+func (h *handles) add(one *handle) uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.list == nil {
+		h.list = map[uint64]*handle{}
+	}
+	h.next++
+	h.list[h.next] = one
+	return h.next
+}
+
+func (h *handles) get(fh uint64) *handle {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.list[fh]
+}
+
+func (h *handles) take(fh uint64) *handle {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	one := h.list[fh]
+	delete(h.list, fh)
+	return one
+}
+
+func (h *handles) len() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return len(h.list)
+}
+
+// clean returns what reads the content as the bucket has it.
+func (m *FS) clean(h *handle, again bool) *blocks.Reader {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if again && h.reader != nil {
+		h.reader.Close()
+		h.reader = nil
+	}
+	if h.reader == nil {
+		m.tree.mu.RLock()
+		object := h.file.n.object()
+		m.tree.mu.RUnlock()
+		if object.Rev != "" {
+			h.reader = m.opt.Cache.Reader(object)
+		}
+	}
+	return h.reader
+}
+
+// read reads through h. A content whose object was moved while it was open is
+// found at its new name.
+func (m *FS) read(ctx context.Context, h *handle, p []byte, off int64) (int, error) {
+	n, err := h.file.readAt(ctx, m.clean(h, false), p, off)
+	if errors.Is(err, blocks.ErrGone) {
+		n, err = h.file.readAt(ctx, m.clean(h, true), p, off)
+	}
+	return n, err
+}
+
+func (h *handle) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.reader != nil {
+		h.reader.Close()
+		h.reader = nil
+	}
+}

@@ -1,0 +1,309 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/mount/blocks"
+	"github.com/skyagent/skyagent/objstore"
+)
+
+// News is one thing that came over the bus.
+type News struct {
+	Commit *manifest.Event  // of a source
+	Writes *manifest.Writes // of another mount
+	Lost   bool             // something may have been missed
+}
+
+// Hear takes news, in the order of the bus. It does not wait for the store:
+// what cannot be told from the news alone is looked up in the background, and
+// opens wait for that.
+func (m *FS) Hear(n News) {
+	if !m.early.keep(n) {
+		m.hear(n)
+	}
+}
+
+func (m *FS) hear(n News) {
+	switch {
+	case n.Commit != nil:
+		m.hearCommit(*n.Commit)
+	case n.Writes != nil:
+		for _, w := range n.Writes.Changes {
+			m.take(w, false)
+		}
+	}
+	if n.Lost {
+		m.catchUpSoon()
+	}
+}
+
+// hearCommit takes a commit that leads on from where its log was read to, and
+// has the log read otherwise.
+func (m *FS) hearCommit(e manifest.Event) {
+	m.mu.Lock()
+	pos := m.logs[e.Source]
+	old := e.Epoch == pos.Epoch && e.Generation <= pos.Generation
+	next := !old && e.Prev == pos.Generation && (e.Epoch == pos.Epoch || pos.Generation == 0) && e.Complete()
+	if next {
+		m.logs[e.Source] = manifest.Position{Epoch: e.Epoch, Generation: e.Generation, Commit: e.Commit}
+	}
+	m.mu.Unlock()
+	switch {
+	case next:
+		m.takeCommit(e.Changes)
+	case !old:
+		m.catchUpSoon()
+	}
+}
+
+func (m *FS) takeCommit(changes []manifest.Change) {
+	for _, c := range changes {
+		m.take(manifest.Write{Change: c}, true)
+	}
+}
+
+// take brings one change of others into the tree, when it leads on from what
+// the tree has; otherwise the bucket is asked. A change from a source's log
+// does not say what it replaces: it follows what came from the log before.
+func (m *FS) take(w manifest.Write, fromLog bool) {
+	m.count.heard.Add(1)
+	if w.Op == manifest.Put && w.IsDir() || w.Op == manifest.Delete && w.Mode.IsDir() {
+		m.takeDir(w, fromLog)
+		return
+	}
+	m.tree.mu.Lock()
+	n := m.tree.find(w.Path)
+	if fromLog && n != nil && n.is(isDir) && w.Op == manifest.Delete {
+		m.tree.mu.Unlock()
+		m.takeDir(w, fromLog)
+		return
+	}
+	leadsOn := m.leadsOn(n, w, fromLog)
+	switch {
+	case m.queue.busy(string(w.Path)) || !leadsOn:
+		if n != nil {
+			n.flags |= unsure
+		}
+		m.tree.mu.Unlock()
+		m.doubt(string(w.Path))
+		return
+	case w.Op == manifest.Delete && n != nil:
+		m.vanish(n)
+	case w.Op == manifest.Put:
+		n = m.install(w.File, fromLog)
+	}
+	var object blocks.Object
+	if n != nil {
+		object = n.object()
+	}
+	m.tree.mu.Unlock()
+	if w.Op == manifest.Put && w.Data != nil && manifest.Sum(w.Data) == w.Hash && n != nil {
+		m.opt.Cache.Put(object, w.Data)
+	}
+}
+
+// leadsOn reports whether w follows what n is; nil is nothing.
+func (m *FS) leadsOn(n *node, w manifest.Write, fromLog bool) bool {
+	switch {
+	case n == nil && w.Op == manifest.Delete:
+		return true
+	case n == nil:
+		return w.Prev == ""
+	case n.is(isDir):
+		return false
+	case fromLog:
+		return n.is(logged) || n.rev == objstore.Rev(w.Rev)
+	case w.Op == manifest.Put && n.rev == objstore.Rev(w.Rev):
+		return true
+	}
+	return n.rev == objstore.Rev(w.Prev)
+}
+
+// takeDir takes a directory that was made or removed.
+func (m *FS) takeDir(w manifest.Write, fromLog bool) {
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	n := m.tree.find(w.Path)
+	if w.Op == manifest.Delete {
+		if n != nil && n.is(isDir) && len(n.kids) == 0 && !m.queue.busy(markerKey(w.Path)) {
+			m.vanish(n)
+		}
+		return
+	}
+	if n == nil {
+		m.tellName(m.tree.mkdirs(w.Path.Dir(), w.MTime), w.Path.Base())
+	}
+	if n = m.tree.mkdirs(w.Path, w.MTime); n == nil {
+		return
+	}
+	if n.perm != uint16(w.Mode.Perm()) {
+		n.perm = uint16(w.Mode.Perm())
+		m.tellAttr(n)
+	}
+	if !fromLog {
+		n.flags |= marked
+	}
+}
+
+// install gives path f.Path the state f, which the bucket has. It returns nil
+// when a directory stands there. The tree's mutex is held.
+func (m *FS) install(f manifest.File, fromLog bool) *node {
+	dir := m.tree.mkdirs(f.Path.Dir(), f.MTime)
+	if dir == nil {
+		return nil
+	}
+	name := f.Path.Base()
+	n := dir.kids[name]
+	switch {
+	case n == nil:
+		n = m.tree.add(dir, name, 0)
+		m.tellName(dir, name)
+	case n.is(isDir):
+		return nil
+	case n.rev == objstore.Rev(f.Rev):
+		if n.file != nil && n.file.dirty.Load() {
+			return n
+		}
+		m.tellAttr(n)
+	default:
+		n = m.tree.replace(n)
+		m.tellName(dir, name)
+	}
+	m.tree.bytes += f.Size - n.size
+	n.set(f)
+	n.flags &^= unsure | logged
+	if fromLog {
+		n.flags |= logged
+	}
+	return n
+}
+
+// vanish removes n, which the bucket has no more. The tree's mutex is held.
+func (m *FS) vanish(n *node) {
+	m.tree.unlink(n)
+	m.tellName(n.parent, n.name)
+}
+
+// doubt has the bucket asked about keys, each after our own changes of it.
+func (m *FS) doubt(keys ...string) {
+	for _, key := range keys {
+		p, dir, ok := splitKey(key)
+		if !ok || dir {
+			continue
+		}
+		j := m.queue.add(key)
+		m.group.Go(func() {
+			defer j.end()
+			err := m.insist(j, func(ctx context.Context) error { return m.ask(ctx, p) })
+			if err != nil && m.ctx.Err() == nil {
+				m.log.Warn("file not looked up in the store", "path", p, "err", err)
+			}
+		})
+	}
+}
+
+// ask looks at what the bucket has at p and brings it into the tree.
+func (m *FS) ask(ctx context.Context, p manifest.Path) error {
+	m.count.asked.Add(1)
+	info, err := m.opt.Store.Head(ctx, string(p))
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	n := m.tree.find(p)
+	switch {
+	case errors.Is(err, objstore.ErrNoBucket), err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case err != nil && n != nil && !n.is(isDir) && (n.rev != "" || n.is(unsure)):
+		m.vanish(n)
+	case err == nil && (n == nil || n.rev != info.Rev || n.is(unsure)):
+		m.install(fileOf(p, info), false)
+	}
+	return nil
+}
+
+// fileOf returns what an object says of itself.
+func fileOf(p manifest.Path, info objstore.Info) manifest.File {
+	f := manifest.File{Path: p, Mode: 0o644, Size: info.Size, MTime: info.ModTime.UnixNano(), Rev: string(info.Rev)}
+	f.TakeMeta(info.Meta)
+	return f
+}
+
+// tell announces what was made durable here, and notes it for those who are
+// away. A bus that is away keeps it; the bucket has it in any case.
+func (m *FS) tell(ctx context.Context, changes ...manifest.Write) error {
+	m.note(changes)
+	if m.opt.Bus == nil {
+		return nil
+	}
+	if err := m.opt.Bus.Announce(ctx, changes); err != nil {
+		m.log.Debug("not announced yet", "err", err)
+	}
+	return nil
+}
+
+// note remembers changes for the next note in the bucket.
+func (m *FS) note(changes []manifest.Write) {
+	if m.opt.Notes == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, w := range changes {
+		w.Data = nil
+		m.unnoted = append(m.unnoted, w)
+	}
+	select {
+	case m.noting <- struct{}{}:
+	default:
+	}
+}
+
+// keepNotes writes what mounts wrote into the bucket, a little after.
+func (m *FS) keepNotes(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.noting:
+		}
+		if pause(ctx, noteAfter) != nil {
+			return
+		}
+		if err := m.writeNote(ctx); err != nil && ctx.Err() == nil {
+			m.log.Warn("writes not noted, trying again", "err", err)
+			if pause(ctx, 5*time.Second) != nil {
+				return
+			}
+		}
+	}
+}
+
+// maxNote is how many changes one note has at the most.
+const maxNote = 5000
+
+func (m *FS) writeNote(ctx context.Context) error {
+	m.mu.Lock()
+	batch := m.unnoted[:min(len(m.unnoted), maxNote)]
+	m.noteSeq++
+	w := manifest.Writes{Writer: m.opt.Writer, Session: m.opt.Life, Seq: m.noteSeq, Time: time.Now().UTC(), Changes: batch}
+	m.mu.Unlock()
+	if len(batch) == 0 {
+		return nil
+	}
+	err := m.opt.Notes.Add(ctx, w)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil {
+		m.unnoted = m.unnoted[len(batch):]
+	}
+	if len(m.unnoted) > 0 {
+		select {
+		case m.noting <- struct{}{}:
+		default:
+		}
+	}
+	return err
+}

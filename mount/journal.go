@@ -1,0 +1,132 @@
+package mount
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/skyagent/skyagent/manifest"
+)
+
+// The changes that a journal knows.
+const (
+	opPut    = "put"    // Stage holds what Key is to have, over Rev
+	opDelete = "delete" // Key goes
+	opMove   = "move"   // Key goes to To
+	opMkdir  = "mkdir"  // Key is a directory's marker
+)
+
+// An entry is a change that has not reached the bucket, on a line of JSON.
+type entry struct {
+	ID    uint64         `json:"id"`
+	Op    string         `json:"op,omitempty"`
+	Key   string         `json:"key,omitempty"`
+	To    string         `json:"to,omitempty"`
+	Rev   string         `json:"rev,omitempty"`
+	Stage string         `json:"stage,omitempty"` // a file's name
+	File  *manifest.File `json:"file,omitempty"`
+	Done  bool           `json:"done,omitempty"`
+}
+
+// A journal remembers the changes that have not reached the bucket, for the
+// next life of the mount. It holds over the end of the process, not over that
+// of the machine: lines are not synced one by one.
+type journal struct {
+	mu   sync.Mutex // guards what follows
+	file *os.File
+	next uint64
+	open map[uint64]entry
+	err  error // of the last write: said once
+	log  *slog.Logger
+}
+
+// openJournal reads what a former life left.
+func openJournal(path string, log *slog.Logger) (*journal, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	j := &journal{file: file, log: log, open: map[uint64]entry{}}
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 4<<20)
+	for lines.Scan() {
+		var e entry
+		if json.Unmarshal(lines.Bytes(), &e) != nil {
+			continue // the process ended in the middle of the line
+		}
+		j.next = max(j.next, e.ID)
+		if e.Done {
+			delete(j.open, e.ID)
+		} else {
+			j.open[e.ID] = e
+		}
+	}
+	return j, lines.Err()
+}
+
+// left returns what is open, in order.
+func (j *journal) left() []entry {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var list []entry
+	for _, e := range j.open {
+		list = append(list, e)
+	}
+	slices.SortFunc(list, func(a, b entry) int { return int(a.ID) - int(b.ID) })
+	return list
+}
+
+// begin notes e, which is to come, and returns its number.
+func (j *journal) begin(e entry) uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.next++
+	e.ID = j.next
+	j.open[e.ID] = e
+	j.append(e)
+	return e.ID
+}
+
+// end notes that an entry is done.
+func (j *journal) end(id uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.open, id)
+	if len(j.open) > 0 {
+		j.append(entry{ID: id, Done: true})
+		return
+	}
+	if err := j.file.Truncate(0); err != nil {
+		j.fail(err)
+	}
+}
+
+func (j *journal) append(e entry) {
+	b, err := json.Marshal(e)
+	if err == nil {
+		_, err = j.file.Write(append(b, '\n'))
+	}
+	if err != nil {
+		j.fail(err)
+	}
+}
+
+func (j *journal) fail(err error) {
+	if j.err == nil {
+		j.log.Warn("journal not written: a crash loses changes that are under way", "err", err)
+	}
+	j.err = err
+}
+
+func (j *journal) close() error {
+	if err := j.file.Close(); err != nil && !errors.Is(err, fs.ErrClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,224 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/skyagent/skyagent/objstore"
+)
+
+// save brings f to the bucket, or, with write-back, into the journal, from which
+// it gets there later.
+func (m *FS) save(ctx context.Context, f *file) error {
+	if m.opt.WriteBack && f.dirty.Load() {
+		kept, err := m.keepStage(f)
+		if err != nil || kept {
+			return err
+		}
+	}
+	return m.flush(ctx, f)
+}
+
+// keepStage gives the stage of f a name and an entry in the journal, and has it
+// uploaded. A stage that is not whole is left to be uploaded at once.
+func (m *FS) keepStage(f *file) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := m.staged(f); err != nil {
+		return false, err
+	}
+	if !f.stage.whole() {
+		return false, nil
+	}
+	m.tree.mu.RLock()
+	state := f.n.state()
+	gone := f.n.is(detached)
+	m.tree.mu.RUnlock()
+	if gone {
+		return false, nil
+	}
+	if f.kept != 0 {
+		m.journal.end(f.kept)
+	}
+	if err := m.nameStage(f.stage); err != nil {
+		return false, fmt.Errorf("keep %s: %w", state.Path, err)
+	}
+	state.Size = f.stage.size
+	f.kept = m.journal.begin(entry{Op: opPut, Key: string(state.Path), Rev: string(f.cond.If), Stage: f.stage.name, File: &state})
+	m.saveLater(f)
+	return true, nil
+}
+
+// saveLater uploads f in the background, and tries until that is done.
+func (m *FS) saveLater(f *file) {
+	j := m.queue.add()
+	m.group.Go(func() {
+		defer j.end()
+		err := m.saveAtLast(f)
+		if err == nil || errors.Is(err, errStale) {
+			m.dropStage(f)
+		} else if m.ctx.Err() == nil {
+			m.count.failed.Add(1)
+			m.log.Error("file not uploaded", "err", err)
+		}
+		m.retire(f)
+	})
+}
+
+func (m *FS) saveAtLast(f *file) error {
+	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
+		err := m.flush(m.ctx, f)
+		if err == nil || objstore.Lasting(err) || errors.Is(err, errStale) {
+			return err
+		}
+		m.log.Warn("upload waits for the store", "err", err)
+		if err := pause(m.ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// dropStage takes f out of the journal, once the bucket has it.
+func (m *FS) dropStage(f *file) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.kept == 0 || f.dirty.Load() {
+		return
+	}
+	m.journal.end(f.kept)
+	f.kept = 0
+	if f.stage != nil {
+		_ = os.Remove(filepath.Join(m.stages(), f.stage.name))
+		f.stage.name = ""
+	}
+}
+
+// nameStage makes sure that the file of s is still there after a crash.
+func (m *FS) nameStage(s *stage) error {
+	if s.name != "" {
+		return nil
+	}
+	name := fmt.Sprintf("kept-%s-%d", m.opt.Life, m.keeping.Add(1))
+	file, err := linkFile(s.file, filepath.Join(m.stages(), name))
+	if err != nil {
+		return err
+	}
+	s.file, s.name = file, name
+	return nil
+}
+
+// resume goes on with what a former life left in the journal, and sweeps what
+// it left beside.
+func (m *FS) resume() {
+	kept := map[string]bool{}
+	for _, e := range m.journal.left() {
+		m.log.Info("goes on from the journal", "op", e.Op, "key", e.Key)
+		switch {
+		case e.Op == opPut && e.Stage != "":
+			kept[e.Stage] = true
+			if err := m.resumePut(e); err != nil {
+				m.log.Error("not resumed from the journal", "key", e.Key, "err", err)
+			}
+			continue
+		case e.Op == opDelete:
+			m.resumeDelete(e)
+		case e.Op == opMove:
+			m.resumeMove(e)
+		case e.Op == opMkdir:
+			m.resumeMkdir(e)
+		}
+		m.journal.end(e.ID)
+	}
+	left, _ := os.ReadDir(m.stages())
+	for _, d := range left {
+		if !kept[d.Name()] {
+			_ = os.Remove(filepath.Join(m.stages(), d.Name()))
+		}
+	}
+}
+
+// resumePut takes up a file that was written, with the condition of then.
+func (m *FS) resumePut(e entry) error {
+	p, _, ok := splitKey(e.Key)
+	if !ok || e.File == nil {
+		return fmt.Errorf("entry of %q is damaged", e.Key)
+	}
+	file, err := os.OpenFile(filepath.Join(m.stages(), e.Stage), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	dir := m.tree.mkdirs(p.Dir(), e.File.MTime)
+	if dir == nil {
+		file.Close()
+		return fmt.Errorf("%s: %w", p.Dir(), fs.ErrInvalid)
+	}
+	n := dir.kids[p.Base()]
+	if n == nil {
+		n = m.tree.add(dir, p.Base(), 0)
+	}
+	f := m.openFile(n, true)
+	f.cond = objstore.Cond{If: objstore.Rev(e.Rev), Absent: e.Rev == ""}
+	f.former.Rev, f.former.Size = f.cond.If, 0
+	f.stage = &stage{file: file, size: e.File.Size, name: e.Stage}
+	f.gen, f.kept = 1, e.ID
+	f.dirty.Store(true)
+	m.tree.resize(n, e.File.Size)
+	n.mtime, n.perm = e.File.MTime, uint16(e.File.Mode.Perm())
+	f.handles, f.writers = 0, 0
+	m.saveLater(f)
+	return nil
+}
+
+// resumeDelete removes an object unless it is another one by now.
+func (m *FS) resumeDelete(e entry) {
+	p, dir, ok := splitKey(e.Key)
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	n := m.tree.find(p)
+	switch {
+	case !ok || n == nil || n.is(isDir) != dir:
+	case dir && len(n.kids) == 0:
+		m.rmdir(n)
+	case !dir && e.Rev != "" && string(n.rev) == e.Rev:
+		m.unlink(n)
+	}
+}
+
+// resumeMove goes on with a rename where both names may be there by now.
+func (m *FS) resumeMove(e entry) {
+	from, _, okFrom := splitKey(e.Key)
+	to, _, okTo := splitKey(e.To)
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	n := m.tree.find(from)
+	if !okFrom || !okTo || n == nil || n.is(isDir) {
+		return
+	}
+	dir := m.tree.mkdirs(to.Dir(), n.mtime)
+	if dir == nil || dir.kids[to.Base()] != nil && dir.kids[to.Base()].is(isDir) {
+		return
+	}
+	m.rename(n, dir, to.Base())
+}
+
+func (m *FS) resumeMkdir(e entry) {
+	p, _, ok := splitKey(e.Key)
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	if !ok || m.tree.find(p) != nil {
+		return
+	}
+	if n := m.tree.mkdirs(p, time.Now().UnixNano()); n != nil {
+		if e.File != nil {
+			n.perm = uint16(e.File.Mode.Perm())
+		}
+		m.mark(n)
+	}
+}

@@ -1,0 +1,179 @@
+package mount
+
+import (
+	"cmp"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/skyagent/skyagent/manifest"
+)
+
+// A tree is all that the mount knows of the bucket, in memory: no look-up, stat
+// or listing ever waits for the network.
+type tree struct {
+	mu    sync.RWMutex // guards all nodes and what follows
+	root  *node
+	known map[uint64]*node // by id: what the kernel knows
+	next  uint64           // the last id or ino given out
+	files int
+	bytes int64
+}
+
+const rootID = 1
+
+func newTree(now int64) *tree {
+	root := &node{kids: map[string]*node{}, id: rootID, ino: rootID, lookups: 1, perm: 0o755, mtime: now, flags: isDir}
+	return &tree{root: root, known: map[uint64]*node{rootID: root}, next: rootID}
+}
+
+func (n *node) fileMode() fs.FileMode {
+	m := fs.FileMode(n.perm).Perm()
+	if n.is(isDir) {
+		m |= fs.ModeDir
+	}
+	return m
+}
+
+// find returns the node at p, or nil. The mutex is held, as for all below.
+func (t *tree) find(p manifest.Path) *node {
+	n := t.root
+	for p != "" && n != nil {
+		name, rest, _ := strings.Cut(string(p), "/")
+		n, p = n.kids[name], manifest.Path(rest)
+	}
+	return n
+}
+
+// mkdirs returns the directory at p, made with its parents where there is none;
+// nil when a file is in the way.
+func (t *tree) mkdirs(p manifest.Path, mtime int64) *node {
+	n := t.root
+	for p != "" {
+		name, rest, _ := strings.Cut(string(p), "/")
+		kid := n.kids[name]
+		if kid == nil {
+			kid = t.add(n, name, isDir)
+			kid.perm, kid.mtime = 0o755, cmp.Or(mtime, t.root.mtime)
+		}
+		if !kid.is(isDir) {
+			return nil
+		}
+		n, p = kid, manifest.Path(rest)
+	}
+	return n
+}
+
+// add makes a node at name in dir, which has none.
+func (t *tree) add(dir *node, name string, flags nodeFlags) *node {
+	t.next++
+	n := &node{name: name, parent: dir, ino: t.next, flags: flags}
+	if flags&isDir != 0 {
+		n.kids = map[string]*node{}
+	}
+	t.link(dir, n)
+	return n
+}
+
+// link puts n at its name in dir.
+func (t *tree) link(dir, n *node) {
+	n.parent = dir
+	n.flags &^= detached
+	dir.kids[n.name] = n
+	if !n.is(isDir) {
+		t.files++
+		t.bytes += n.size
+	}
+}
+
+// unlink takes n from its name. The kernel may know it for longer.
+func (t *tree) unlink(n *node) {
+	if n.is(detached) {
+		return
+	}
+	delete(n.parent.kids, n.name)
+	n.flags |= detached
+	if !n.is(isDir) {
+		t.files--
+		t.bytes -= n.size
+	}
+}
+
+// resize changes the size of n.
+func (t *tree) resize(n *node, size int64) {
+	if !n.is(detached | isDir) {
+		t.bytes += size - n.size
+	}
+	n.size = size
+}
+
+// replace returns a node for another version of n, at its place. One that the
+// kernel has never seen is that itself.
+func (t *tree) replace(n *node) *node {
+	if n.id == 0 && n.file == nil {
+		return n
+	}
+	t.unlink(n)
+	fresh := &node{name: n.name, parent: n.parent, ino: n.ino, flags: n.flags &^ (detached | unsure)}
+	t.link(n.parent, fresh)
+	return fresh
+}
+
+// take gives the kernel n, once more.
+func (t *tree) take(n *node) {
+	if n.id == 0 {
+		t.next++
+		n.id = t.next
+		t.known[n.id] = n
+	}
+	n.lookups++
+}
+
+// forget takes back count look-ups of the kernel.
+func (t *tree) forget(id, count uint64) {
+	n := t.known[id]
+	if n == nil || n == t.root {
+		return
+	}
+	if n.lookups -= min(count, n.lookups); n.lookups == 0 {
+		delete(t.known, id)
+		n.id = 0
+	}
+}
+
+// names returns the names in dir, in order.
+func (n *node) names() []string {
+	names := make([]string, 0, len(n.kids))
+	for name := range n.kids {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// below calls visit for every file and directory below dir, parents first.
+func (n *node) below(visit func(*node)) {
+	for _, kid := range n.kids {
+		visit(kid)
+		if kid.is(isDir) {
+			kid.below(visit)
+		}
+	}
+}
+
+// files returns how many files lie below n, or most when there are more.
+func (n *node) files(most int) int {
+	count := 0
+	for _, kid := range n.kids {
+		if count >= most {
+			break
+		}
+		if kid.is(isDir) {
+			count += kid.files(most - count)
+		} else {
+			count++
+		}
+	}
+	return count
+}

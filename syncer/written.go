@@ -302,12 +302,17 @@ func (r *Replica) ruleOnDir(claim manifest.Write, claimed bool, log *manifest.Ch
 // ruleOnGone decides on a path without an object: a file is deleted that is
 // beside the log, or at the very revision that was claimed to be deleted.
 func (r *Replica) ruleOnGone(p manifest.Path, claim manifest.Write, log *manifest.Change) ruling {
-	if log != nil {
-		return ruling{change: *log, act: true}
-	}
 	f, known := r.index.Files().Get(p)
 	_, kept := r.written.Files[p]
-	if !known || !kept && (claim.Prev == "" || f.Rev != claim.Prev) {
+	rev := f.Rev
+	if log != nil && log.Op == manifest.Put {
+		rev = log.Rev
+	}
+	removed := claim.Op == manifest.Delete && claim.Prev != "" && claim.Prev == rev
+	switch {
+	case log != nil && (log.Op == manifest.Delete || !removed):
+		return ruling{change: *log, act: true}
+	case !known || !kept && !removed:
 		return ruling{}
 	}
 	gone := manifest.Change{Op: manifest.Delete, File: manifest.File{Path: p}}

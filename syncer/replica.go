@@ -34,6 +34,12 @@ type ReplicaOptions struct {
 	Source string // the source's id in the store
 	Index  string // path of the index file; a lock stands beside it
 
+	// Mounts lets the replica act on what mounts write beside the log, and
+	// follow a bucket without a log by its listing. Written says when, nil
+	// leaves it to polling.
+	Mounts  bool
+	Written Written
+
 	Workers int           // transfers at a time; 0 means 64
 	Poll    time.Duration // between looks at the log while the bus is away; 0 means 15 s
 
@@ -76,6 +82,10 @@ type Replica struct {
 	damage  error                    // of the log, which leads no further; nil when it is whole
 	trouble error                    // why the log could not be read; nil when it could
 	ready   bool
+
+	written *written
+	beside  map[manifest.Path]bool  // changes of the running step that are not the log's
+	unruled map[manifest.Path]error // what the bucket could not be asked about in it
 
 	modes sync.Mutex // held while a directory has another mode than its own
 
@@ -148,6 +158,8 @@ func (r *Replica) Follow(ctx context.Context, from Announcements) error {
 	defer r.close()
 	events, stop := mailbox(ctx, from)
 	defer stop()
+	writes, end := writtenBox(ctx, r.opt.Written)
+	defer end()
 	if err := r.heal(ctx); err != nil {
 		return err
 	}
@@ -160,6 +172,8 @@ func (r *Replica) Follow(ctx context.Context, from Announcements) error {
 			return nil
 		case e := <-events:
 			err = r.hear(ctx, e)
+		case w := <-writes:
+			err = r.hearWrites(ctx, w)
 		case <-timer.C:
 			err = r.advance(ctx)
 		}
@@ -216,7 +230,7 @@ func (r *Replica) endure(err error) error {
 
 // begin tells once that the first generation is in place.
 func (r *Replica) begin() {
-	if r.ready || r.reached.Generation == 0 || len(r.failed) > 0 && r.tries <= patience {
+	if r.ready || r.reached.Generation == 0 && !r.written.plain || len(r.failed) > 0 && r.tries <= patience {
 		return
 	}
 	r.ready = true
@@ -232,7 +246,7 @@ func (r *Replica) wait(up bool) time.Duration {
 	switch {
 	case len(r.failed) > 0 || r.trouble != nil && !errors.Is(r.trouble, manifest.ErrNoLog):
 		return min(r.backoff(), every)
-	case r.index.Position().Generation == 0:
+	case r.index.Position().Generation == 0 && !r.written.plain:
 		every = min(every, time.Second) // the source has not begun
 	case up:
 		every *= alivePolls
@@ -274,12 +288,17 @@ func (r *Replica) hear(ctx context.Context, e manifest.Event) error {
 		return r.advance(ctx)
 	}
 	next := manifest.Position{Epoch: e.Epoch, Generation: e.Generation, Commit: e.Commit}
-	return r.apply(ctx, e.Changes, next, e.Time)
+	r.written.listed = nil
+	changes, err := r.rule(ctx, e.Changes)
+	if err != nil {
+		return err
+	}
+	return r.apply(ctx, changes, next, e.Time)
 }
 
 // advance brings the directory to the head of the log.
 func (r *Replica) advance(ctx context.Context) error {
-	changes, head, written, err := r.news(ctx)
+	changes, head, written, err := r.all(ctx)
 	if err != nil {
 		return err
 	}
@@ -287,9 +306,30 @@ func (r *Replica) advance(ctx context.Context) error {
 	if head.Epoch == r.index.Position().Epoch && head.Generation == r.index.Position().Generation && len(changes) == 0 {
 		r.reached = head
 		r.settled()
+		r.saveWritten()
 		return nil
 	}
 	return r.apply(ctx, changes, head, written)
+}
+
+// all returns the changes that lead to the head of the log, and beside it to
+// what mounts wrote.
+func (r *Replica) all(ctx context.Context) ([]manifest.Change, manifest.Position, time.Time, error) {
+	if !r.opt.Mounts {
+		return r.news(ctx)
+	}
+	r.written.listed, r.written.plain = nil, false
+	if err := r.written.readNotes(ctx); err != nil {
+		return nil, r.index.Position(), time.Time{}, err
+	}
+	changes, head, written, err := r.news(ctx)
+	if errors.Is(err, manifest.ErrNoLog) {
+		err = r.list(ctx)
+	}
+	if err == nil {
+		changes, err = r.rule(ctx, changes)
+	}
+	return changes, head, written, err
 }
 
 // undone returns puts of the files that failed although the log has no news of
@@ -304,7 +344,8 @@ func (r *Replica) undone(news []manifest.Change) []manifest.Change {
 	}
 	var changes []manifest.Change
 	for p := range r.failed {
-		if f, ok := r.index.Files().Get(p); ok && !known[p] {
+		_, claimed := r.written.claims[p]
+		if f, ok := r.index.Files().Get(p); ok && !known[p] && !claimed {
 			changes = append(changes, manifest.Change{Op: manifest.Put, File: f})
 		}
 	}
@@ -349,7 +390,7 @@ func (r *Replica) news(ctx context.Context) ([]manifest.Change, manifest.Positio
 // heal compares the directory with the index and puts back what is missing or
 // was changed while nobody followed.
 func (r *Replica) heal(ctx context.Context) error {
-	if r.index.Position().Generation == 0 {
+	if r.index.Position().Generation == 0 && r.index.Files().Len() == 0 {
 		return nil
 	}
 	scan, err := manifest.ScanTree(ctx, r.opt.Dir, r.index)
@@ -384,6 +425,8 @@ func (r *Replica) apply(ctx context.Context, changes []manifest.Change, head man
 	}
 	plan := r.plan(changes)
 	done := r.carryOut(ctx, plan)
+	maps.Copy(done.failed, r.unruled)
+	r.unruled = nil
 	if err := ctx.Err(); err != nil && len(done.failed) > 0 {
 		r.note(r.index.Position(), done)
 		return err
@@ -393,6 +436,7 @@ func (r *Replica) apply(ctx context.Context, changes []manifest.Change, head man
 		at = r.index.Position()
 	}
 	r.note(at, done)
+	r.took(changes, done.failed)
 	r.failed, r.reached = done.failed, head
 	if len(done.failed) > 0 {
 		r.tries++
@@ -502,6 +546,7 @@ func (r *Replica) open() (err error) {
 	if r.shelves, err = openShelves(r.root); err != nil {
 		return fmt.Errorf("replica: temporary files: %w", err)
 	}
+	r.written = openWritten(r.opt.Index+".mounts", r.opt.Store)
 	var left []manifest.File
 	if r.journal, left, err = openJournal(r.opt.Index + ".placing"); err != nil {
 		return err

@@ -47,7 +47,7 @@ or was edited here, is kept beside as NAME.skyagent-conflict-TIME.`,
 
 func (p *program) replicaOptions(t target, dir string, f copyFlags) syncer.ReplicaOptions {
 	return syncer.ReplicaOptions{
-		Dir: dir, Source: p.flags.source, Poll: f.poll, Log: p.logger(),
+		Dir: dir, Source: p.flags.source, Poll: f.poll, Log: p.logger(), Mounts: true,
 		Index: p.places.index("replicas", t.stateName(p.flags.source, dir)),
 	}
 }
@@ -142,13 +142,18 @@ func (p *program) follow(ctx context.Context, storage, dir string, f copyFlags) 
 	if err != nil {
 		return err
 	}
-	follower := bus.NewFollower(a.conn, t.token(), a.verifier(), a.log)
+	verifier := a.verifier()
+	follower := bus.NewFollower(a.conn, t.token(), verifier, a.log)
 	a.service("follower", follower.Run)
 	hook := newHook(f.exec, dir, p.ui)
 	a.service("exec", hook.run)
 
 	opts := p.replicaOptions(t, dir, f)
 	opts.Store = a.store
+	heard := newMountWrites()
+	opts.Written = heard
+	feed := bus.NewFeed(a.conn, t.token(), verifier, a.log)
+	a.service("feed", func(ctx context.Context) error { return feed.Run(ctx, heard.hear) })
 	firstPass, passed := context.WithCancel(ctx)
 	var replica *syncer.Replica
 	opts.Applied = func(done syncer.Applied) {

@@ -50,6 +50,8 @@ type FS struct {
 	noting    chan struct{} // holds a token when something is to be noted
 	noted     manifest.NotesPos
 
+	noter sync.Mutex // held by the one that writes a note; comes before mu
+
 	mu      sync.Mutex // guards what follows
 	logs    map[string]manifest.Position
 	unnoted []manifest.Write
@@ -228,10 +230,10 @@ func (m *FS) believe(ctx context.Context, n *node) error {
 	switch {
 	case gone:
 		return errStale
-	case file != nil && file.dirty.Load() || rev == "" || m.queue.busy(string(p)) || fenced && !unsure:
+	case file != nil && file.dirty.Load() || rev == "" || fenced && !unsure:
 		return nil
 	}
-	if err := m.ask(ctx, p); err != nil {
+	if err := m.askInTurn(ctx, p); err != nil {
 		return err
 	}
 	m.tree.mu.RLock()
@@ -240,6 +242,17 @@ func (m *FS) believe(ctx context.Context, n *node) error {
 		return errStale
 	}
 	return nil
+}
+
+// askInTurn asks about p after our own changes of it.
+func (m *FS) askInTurn(ctx context.Context, p manifest.Path) error {
+	j := m.queue.add(string(p))
+	defer j.end()
+	if err := j.turn(ctx); err != nil {
+		return err
+	}
+	defer j.yield()
+	return m.ask(ctx, p)
 }
 
 // prepare makes the directories of the mount's own state.

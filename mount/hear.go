@@ -285,6 +285,8 @@ func (m *FS) keepNotes(ctx context.Context) {
 const maxNote = 5000
 
 func (m *FS) writeNote(ctx context.Context) error {
+	m.noter.Lock()
+	defer m.noter.Unlock()
 	m.mu.Lock()
 	batch := m.unnoted[:min(len(m.unnoted), maxNote)]
 	m.noteSeq++

@@ -278,8 +278,8 @@ func (r *raw) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out *
 	f.begin()
 	r.entry(n, out)
 	r.m.tree.mu.Unlock()
-	r.m.saveLater(f)
 	r.m.closed(f, true)
+	r.m.saveLater(f)
 	return fuse.OK
 }
 
@@ -495,10 +495,10 @@ func (r *raw) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
 		return
 	}
 	h.close()
+	r.m.closed(h.file, h.writes)
 	if h.writes && h.file.dirty.Load() {
 		r.m.saveLater(h.file) // a mapping was written to, or a copy was closed last
 	}
-	r.m.closed(h.file, h.writes)
 }
 
 // Modes of fallocate(2).

@@ -72,6 +72,9 @@ func (m *FS) saveLater(f *file) {
 
 func (m *FS) saveAtLast(f *file) error {
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
+		if m.beingWritten(f) {
+			return nil // whoever closes it last uploads it
+		}
 		err := m.flush(m.ctx, f)
 		if err == nil || objstore.Lasting(err) || errors.Is(err, errStale) {
 			return err
@@ -81,6 +84,17 @@ func (m *FS) saveAtLast(f *file) error {
 			return err
 		}
 	}
+}
+
+// beingWritten reports whether somebody has f open for writing. What is in the
+// journal is uploaded all the same: its close has returned.
+func (m *FS) beingWritten(f *file) bool {
+	f.mu.RLock()
+	kept := f.kept != 0
+	f.mu.RUnlock()
+	m.tree.mu.RLock()
+	defer m.tree.mu.RUnlock()
+	return f.writers > 0 && !kept
 }
 
 // dropStage takes f out of the journal, once the bucket has it.

@@ -3,6 +3,7 @@ package mount
 import (
 	"cmp"
 	"io/fs"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -16,7 +17,8 @@ type tree struct {
 	mu    sync.RWMutex // guards all nodes and what follows
 	root  *node
 	known map[uint64]*node // by id: what the kernel knows
-	next  uint64           // the last id or ino given out
+	next  uint64           // the last id given out
+	ino   uint64           // the last ino given out
 	files int
 	bytes int64
 }
@@ -25,7 +27,9 @@ const rootID = 1
 
 func newTree(now int64) *tree {
 	root := &node{kids: map[string]*node{}, id: rootID, ino: rootID, lookups: 1, perm: 0o755, mtime: now, flags: isDir}
-	return &tree{root: root, known: map[uint64]*node{rootID: root}, next: rootID}
+	// Numbers of files begin anywhere, so that those of two mounts, or of a mount
+	// and a local disk, are not taken for each other (see holds).
+	return &tree{root: root, known: map[uint64]*node{rootID: root}, next: rootID, ino: 1<<32 + uint64(rand.Uint32())<<20}
 }
 
 func (n *node) fileMode() fs.FileMode {
@@ -67,8 +71,8 @@ func (t *tree) mkdirs(p manifest.Path, mtime int64) *node {
 
 // add makes a node at name in dir, which has none.
 func (t *tree) add(dir *node, name string, flags nodeFlags) *node {
-	t.next++
-	n := &node{name: name, parent: dir, ino: t.next, flags: flags}
+	t.ino++
+	n := &node{name: name, parent: dir, ino: t.ino, flags: flags}
 	if flags&isDir != 0 {
 		n.kids = map[string]*node{}
 	}

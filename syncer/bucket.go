@@ -22,11 +22,6 @@ func OpenLog(store objstore.Store, source string) *manifest.Log {
 	return manifest.NewLog(logBucket{store}, source)
 }
 
-// OpenNotes returns the notes of what mounts wrote in store.
-func OpenNotes(store objstore.Store) *manifest.Notes {
-	return manifest.NewNotes(logBucket{store})
-}
-
 func (b logBucket) Read(ctx context.Context, key string) ([]byte, string, error) {
 	body, info, err := b.store.Get(ctx, key, 0, -1, objstore.Cond{})
 	if err != nil {

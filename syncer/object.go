@@ -32,13 +32,13 @@ func (r *Replica) ruleByObject(ctx context.Context, p manifest.Path, info objsto
 // file is made: mode 0644, and the time of the object.
 func fileOf(p manifest.Path, info objstore.Info) manifest.File {
 	f := manifest.File{Path: p, Mode: 0o644, Size: info.Size, MTime: info.ModTime.UnixNano(), Rev: string(info.Rev)}
-	if h, err := manifest.ParseHash(info.Meta[metaHash]); err == nil {
+	if h, err := manifest.ParseHash(info.Meta[manifest.MetaHash]); err == nil {
 		f.Hash = h
 	}
-	if mode, err := strconv.ParseUint(info.Meta[metaMode], 8, 32); err == nil {
+	if mode, err := strconv.ParseUint(info.Meta[manifest.MetaMode], 8, 32); err == nil {
 		f.Mode = fs.FileMode(mode) & fs.ModePerm
 	}
-	if ns, ok := parseTime(info.Meta[metaMTime]); ok {
+	if ns, ok := parseTime(info.Meta[manifest.MetaMTime]); ok {
 		f.MTime = ns
 	}
 	return f

@@ -270,10 +270,10 @@ func (r *Replica) ruleOn(ctx context.Context, p manifest.Path, log *manifest.Cha
 	case known && inPlace.Rev == rev:
 		return ruling{}
 	}
-	if log != nil && info.Meta[metaSource] != "" {
+	if log != nil && info.Meta[manifest.MetaSource] != "" {
 		return ruling{change: *log, act: true} // a source's: its next commit says more
 	}
-	if info.Meta[metaSource] != "" && !r.written.plain {
+	if info.Meta[manifest.MetaSource] != "" && !r.written.plain {
 		return ruling{}
 	}
 	return r.ruleByObject(ctx, p, info)

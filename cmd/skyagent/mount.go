@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -98,7 +97,7 @@ func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) 
 
 // newMount wires a file system to the bus.
 func (a *agent) newMount(t target, dir, state string, cache *blocks.Cache, f mountFlags) (*mount.FS, mountBus) {
-	life := rand.Text()[:8]
+	life := bus.NewSession()
 	b := mountBus{bus.NewFeed(a.conn, t.token(), a.verifier(), a.log), bus.NewHerald(a.conn, a.key, t.token(), life, a.log)}
 	b.Feed.Ignore(life)
 	fs := mount.New(mount.Options{

@@ -209,7 +209,7 @@ func (m *FS) doubt(keys ...string) {
 // ask looks at what the bucket has at p and brings it into the tree.
 func (m *FS) ask(ctx context.Context, p manifest.Path) error {
 	m.count.asked.Add(1)
-	info, err := m.opt.Store.Head(ctx, string(p))
+	info, err := m.look(ctx, p)
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	n := m.tree.find(p)
@@ -222,6 +222,26 @@ func (m *FS) ask(ctx context.Context, p manifest.Path) error {
 		m.install(fileOf(p, info), false)
 	}
 	return nil
+}
+
+// look describes the object at p. One that is news is looked at until two answers
+// agree: a server that keeps objects as files (versitygw) may answer with the
+// size of the version before and the revision of the next.
+func (m *FS) look(ctx context.Context, p manifest.Path) (objstore.Info, error) {
+	info, err := m.opt.Store.Head(ctx, string(p))
+	m.tree.mu.RLock()
+	n := m.tree.find(p)
+	known := n != nil && n.rev == info.Rev && n.size == info.Size
+	m.tree.mu.RUnlock()
+	for range 5 {
+		if err != nil || known {
+			break
+		}
+		before := info
+		info, err = m.opt.Store.Head(ctx, string(p))
+		known = before.Rev == info.Rev && before.Size == info.Size
+	}
+	return info, err
 }
 
 // fileOf returns what an object says of itself.

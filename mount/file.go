@@ -338,5 +338,5 @@ func (m *FS) settle(f *file, up *upload) {
 	mtime, perm, size := f.n.mtime, f.n.perm, f.n.size
 	f.n.set(up.file)
 	f.n.mtime, f.n.perm, f.n.size = mtime, perm, size
-	f.n.flags &^= logged | unsure
+	f.n.flags &^= logged
 }

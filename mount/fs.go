@@ -33,6 +33,7 @@ type FS struct {
 	queue   *queue
 	journal *journal
 	early   early
+	doubts  map[manifest.Path]int // what the bucket is asked about; guarded by the tree's mutex
 	count   counts
 
 	ctx    context.Context // of what goes on in the background; ended by Run
@@ -71,7 +72,7 @@ func New(opt Options) *FS {
 	m := &FS{
 		opt: opt, log: opt.Log, tree: newTree(time.Now().UnixNano()), queue: newQueue(),
 		catching: make(chan struct{}, 1), comparing: make(chan struct{}, 1), noting: make(chan struct{}, 1),
-		logs: map[string]manifest.Position{}, attrs: map[*node]manifest.File{},
+		doubts: map[manifest.Path]int{}, logs: map[string]manifest.Position{}, attrs: map[*node]manifest.File{},
 	}
 	m.kernel.init()
 	m.ctx, m.cancel = context.WithCancel(context.Background())
@@ -120,7 +121,7 @@ func (m *FS) Refresh(ctx context.Context, path string) error {
 	if err := m.reconcile(ctx, string(p)+"/"); err != nil {
 		return err
 	}
-	if err := m.ask(ctx, p); err != nil {
+	if err := m.askInTurn(ctx, p); err != nil {
 		return err
 	}
 	return m.kernel.settled(ctx)
@@ -225,7 +226,8 @@ func (m *FS) setTrust(trust bool) {
 func (m *FS) believe(ctx context.Context, n *node) error {
 	fenced := m.trust.Load() && m.opt.Bus.Fence(ctx) == nil
 	m.tree.mu.RLock()
-	unsure, gone, p, rev, file := n.is(unsure), n.is(detached), n.path(), n.rev, n.file
+	gone, p, rev, file := n.is(detached), n.path(), n.rev, n.file
+	unsure := m.doubts[p] > 0
 	m.tree.mu.RUnlock()
 	switch {
 	case gone:

@@ -85,11 +85,8 @@ func (m *FS) take(w manifest.Write, fromLog bool) {
 	leadsOn := m.leadsOn(n, w, fromLog)
 	switch {
 	case m.queue.busy(string(w.Path)) || !leadsOn:
-		if n != nil {
-			n.flags |= unsure
-		}
+		m.doubtHeld(w.Path)
 		m.tree.mu.Unlock()
-		m.doubt(string(w.Path))
 		return
 	case w.Op == manifest.Delete && n != nil:
 		m.vanish(n)
@@ -175,7 +172,7 @@ func (m *FS) install(f manifest.File, fromLog bool) *node {
 	}
 	m.tree.bytes += f.Size - n.size
 	n.set(f)
-	n.flags &^= unsure | logged
+	n.flags &^= logged
 	if fromLog {
 		n.flags |= logged
 	}
@@ -188,22 +185,34 @@ func (m *FS) vanish(n *node) {
 	m.tellName(n.parent, n.name)
 }
 
-// doubt has the bucket asked about keys, each after our own changes of it.
+// doubt has the bucket asked about keys.
 func (m *FS) doubt(keys ...string) {
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
 	for _, key := range keys {
-		p, dir, ok := splitKey(key)
-		if !ok || dir {
-			continue
+		if p, dir, ok := splitKey(key); ok && !dir {
+			m.doubtHeld(p)
 		}
-		j := m.queue.add(key)
-		m.group.Go(func() {
-			defer j.end()
-			err := m.insist(j, func(ctx context.Context) error { return m.ask(ctx, p) })
-			if err != nil && m.ctx.Err() == nil {
-				m.log.Warn("file not looked up in the store", "path", p, "err", err)
-			}
-		})
 	}
+}
+
+// doubtHeld has the bucket asked about p, after our own changes of it. Until
+// that is done nobody opens it. The tree's mutex is held.
+func (m *FS) doubtHeld(p manifest.Path) {
+	m.doubts[p]++
+	j := m.queue.add(string(p))
+	m.group.Go(func() {
+		defer j.end()
+		err := m.insist(j, func(ctx context.Context) error { return m.ask(ctx, p) })
+		if err != nil && m.ctx.Err() == nil {
+			m.log.Warn("file not looked up in the store", "path", p, "err", err)
+		}
+		m.tree.mu.Lock()
+		defer m.tree.mu.Unlock()
+		if m.doubts[p]--; m.doubts[p] == 0 {
+			delete(m.doubts, p)
+		}
+	})
 }
 
 // ask looks at what the bucket has at p and brings it into the tree.
@@ -216,9 +225,9 @@ func (m *FS) ask(ctx context.Context, p manifest.Path) error {
 	switch {
 	case errors.Is(err, objstore.ErrNoBucket), err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
-	case err != nil && n != nil && !n.is(isDir) && (n.rev != "" || n.is(unsure)):
+	case err != nil && n != nil && !n.is(isDir) && n.rev != "":
 		m.vanish(n)
-	case err == nil && (n == nil || n.rev != info.Rev || n.is(unsure)):
+	case err == nil && (n == nil || n.rev != info.Rev || n.size != info.Size && n.file == nil):
 		m.install(fileOf(p, info), false)
 	}
 	return nil

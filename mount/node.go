@@ -49,7 +49,6 @@ const (
 	removed            // by this mount: nobody asks for what is written to it
 	marked             // a directory with an object of its own, its marker
 	logged             // its state comes from a source's log
-	unsure             // the bucket must be asked before it is believed
 )
 
 func (n *node) is(f nodeFlags) bool { return n.flags&f != 0 }

@@ -119,7 +119,7 @@ func (t *tree) replace(n *node) *node {
 		return n
 	}
 	t.unlink(n)
-	fresh := &node{name: n.name, parent: n.parent, ino: n.ino, flags: n.flags &^ (detached | unsure)}
+	fresh := &node{name: n.name, parent: n.parent, ino: n.ino, flags: n.flags &^ detached}
 	t.link(n.parent, fresh)
 	return fresh
 }

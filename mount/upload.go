@@ -3,6 +3,7 @@ package mount
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -156,26 +157,12 @@ func (u *upload) send(ctx context.Context, m *FS) (objstore.Info, error) {
 // version stands there; the node makes way for that. It returns errStale.
 func (m *FS) beside(ctx context.Context, f *file, p manifest.Path) error {
 	m.count.conflicts.Add(1)
-	kept := manifest.Path(string(p) + ".skyagent-conflict-" + time.Now().UTC().Format("20060102T150405.000Z"))
-	up, err := m.content(ctx, f, kept)
-	if err != nil {
-		return err
-	}
-	up.cond = objstore.Cond{Absent: true}
-	if up.parts != nil {
-		for i, off := 0, int64(0); i < len(up.parts); i++ { // the base is another key's
-			if up.parts[i].Body == nil {
-				up.parts[i] = objstore.Part{Size: up.parts[i].Size, Body: f.stage.reader(ctx, off)}
-			}
-			off += up.parts[i].Size
-		}
-	}
-	info, err := up.send(ctx, m)
+	up, info, err := m.keepBeside(ctx, f, p)
 	if err != nil {
 		return fmt.Errorf("keep what was written to %s: %w", p, err)
 	}
 	up.file.Rev = string(info.Rev)
-	m.log.Warn("somebody else wrote the file first; kept beside", "path", p, "kept", kept)
+	m.log.Warn("somebody else wrote the file first; kept beside", "path", p, "kept", up.file.Path)
 	f.mu.Lock()
 	f.lost = true
 	f.dirty.Store(f.gen != up.gen)
@@ -189,4 +176,36 @@ func (m *FS) beside(ctx context.Context, f *file, p manifest.Path) error {
 		m.log.Debug("version not looked up", "path", p, "err", err)
 	}
 	return errStale
+}
+
+// keepBeside uploads the content of f under the name of a conflict. One that is
+// taken already, by another conflict of the same millisecond, is tried again.
+func (m *FS) keepBeside(ctx context.Context, f *file, p manifest.Path) (*upload, objstore.Info, error) {
+	now := time.Now().UTC()
+	for attempt := range 10 {
+		at := now.Add(time.Duration(attempt) * time.Millisecond)
+		up, err := m.content(ctx, f, p+manifest.Path(".skyagent-conflict-"+at.Format("20060102T150405.000Z")))
+		if err != nil {
+			return nil, objstore.Info{}, err
+		}
+		up.cond = objstore.Cond{Absent: true}
+		up.sendAll(ctx, f.stage)
+		info, err := up.send(ctx, m)
+		if !errors.Is(err, objstore.ErrPrecondition) {
+			return up, info, err
+		}
+	}
+	return nil, objstore.Info{}, objstore.ErrPrecondition
+}
+
+// sendAll leaves nothing to be copied from the former object, which is another
+// key's.
+func (u *upload) sendAll(ctx context.Context, s *stage) {
+	off := int64(0)
+	for i, part := range u.parts {
+		if part.Body == nil {
+			u.parts[i] = objstore.Part{Size: part.Size, Body: s.reader(ctx, off)}
+		}
+		off += part.Size
+	}
 }

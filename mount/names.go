@@ -125,7 +125,7 @@ func (m *FS) keep(dir *node) {
 
 // unlink removes the file n. The tree's mutex is held.
 func (m *FS) unlink(n *node) {
-	key, rev, f := n.key(), n.rev, n.file
+	key, rev, f := string(n.path()), n.rev, n.file // it is there when its turn comes
 	m.tree.unlink(n)
 	n.flags |= removed
 	n.parent.mtime = time.Now().UnixNano()

@@ -8,7 +8,7 @@ GOTAGS := disable_grpc_modules
 # A first run builds the pinned test servers, which takes minutes.
 TIMEOUT := 40m
 
-.PHONY: linuxtree delta peers build test race lint cross bench docs minio
+.PHONY: linuxtree delta peers build test race lint cross bench docs minio fsx
 
 build:
 	CGO_ENABLED=0 go build -tags $(GOTAGS) -trimpath -ldflags '$(LDFLAGS)' -o bin/skyagent ./cmd/skyagent
@@ -46,6 +46,11 @@ bench:
 # What a change of a file of 2 GiB sends, to every kind of store.
 delta:
 	SKYAGENT_DELTA_SIZE=2048 go test -tags $(GOTAGS) -timeout $(TIMEOUT) -count 1 -run 'TestDelta$$' -v ./integration
+
+# Mounts for longer: random operations against a model, and many processes that
+# write and read the same files. They need Linux, /dev/fuse and root.
+fsx:
+	SKYAGENT_LONG=1 go test -tags $(GOTAGS) -timeout $(TIMEOUT) -count 1 -run 'TestMountFSX|TestMountRegisters' -v ./integration
 
 # Against rclone, mc and aws, which it builds or finds; needs Debian for the
 # kernel's sources and awscli, and some 15 GB of disk.

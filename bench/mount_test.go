@@ -240,6 +240,12 @@ func (m *measurements) distant(tool mounting, bucket, tree string) {
 		m.take(tool, "ls -lR cold", func() { m.shell("ls -lR %q", dir) })
 		m.take(tool, "ls -lR again", func() { m.shell("ls -lR %q", dir) })
 	})
+	m.mounted(tool, bucket, writeBack, nothing, func(dir string) {
+		m.take(tool, "cp -r, written back", func() {
+			m.shell("cp -r %q %q", tree, filepath.Join(dir, "again"))
+			m.stored(filepath.Join(bucket, "again"), distantFiles)
+		})
+	})
 	m.mounted(tool, bucket, durable, nothing, func(dir string) {
 		m.take(tool, "rm -r", func() { m.shell("rm -r %q", filepath.Join(dir, "tree")) })
 	})

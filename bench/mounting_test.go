@@ -35,24 +35,38 @@ func mountings(b *testing.B, endpoint string) []mounting {
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		b.Fatalf("%v\nhint: this benchmark mounts", err)
 	}
-	all := []mounting{{"skyagent", mountSkyagent}, {"rclone", mountRclone(b, endpoint)}}
+	all := []mounting{{"skyagent", mountSkyagent(servers.NATS(b, servers.NATSOptions{}).URL)}, {"rclone", mountRclone(b, endpoint)}}
 	only := os.Getenv("SKYAGENT_MOUNT_TOOLS")
 	return slices.DeleteFunc(all, func(m mounting) bool { return only != "" && !strings.Contains(only, m.name) })
 }
 
-func mountSkyagent(b *testing.B, bucket, dir, cache string, mode mode) func() {
-	home := &program.Home{Dir: cache, Env: []string{"SKYAGENT_HOME=" + cache}}
-	args := []string{"mount", "s3://" + bucket, dir}
-	if mode == writeBack {
-		args = append(args, "--write-back")
-	}
-	p := home.Start(b, args...)
-	p.Ready()
-	return func() {
-		if code := p.Stop(); code != 0 {
-			b.Fatalf("skyagent mount: exit %d\n%s", code, p.Stderr())
+// mountSkyagent mounts with a bus, and waits until the mount trusts it.
+func mountSkyagent(nats string) func(b *testing.B, bucket, dir, cache string, mode mode) func() {
+	return func(b *testing.B, bucket, dir, cache string, mode mode) func() {
+		home := &program.Home{Dir: cache, Env: []string{"SKYAGENT_HOME=" + cache}}
+		args := []string{"mount", "s3://" + bucket, dir, "--nats", nats}
+		if mode == writeBack {
+			args = append(args, "--write-back")
+		}
+		p := home.Start(b, args...)
+		p.Ready()
+		for deadline := time.Now().Add(program.Patience); !trusted(b, home, bucket, nats); {
+			if time.Now().After(deadline) {
+				b.Fatalf("skyagent mount does not trust its bus\n%s", p.Stderr())
+			}
+		}
+		return func() {
+			if code := p.Stop(); code != 0 {
+				b.Fatalf("skyagent mount: exit %d\n%s", code, p.Stderr())
+			}
 		}
 	}
+}
+
+// trusted reports whether the only mount of bucket is in step.
+func trusted(b *testing.B, home *program.Home, bucket, nats string) bool {
+	r := home.Run(b, "status", "s3://"+bucket, "--nats", nats, "--json")
+	return strings.Contains(r.Stdout, `"state":"READY"`)
 }
 
 // mountRclone mounts with the cache that people recommend. With a write-back of

@@ -67,7 +67,11 @@ func openJournal(path string, log *slog.Logger) (*journal, error) {
 			j.open[e.ID] = e
 		}
 	}
-	return j, lines.Err()
+	if err := lines.Err(); err != nil {
+		return nil, err
+	}
+	_, err = file.WriteString("\n") // ends a line that the end of the process cut
+	return j, err
 }
 
 // left returns what is open, in order.

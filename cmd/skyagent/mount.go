@@ -11,6 +11,7 @@ import (
 
 	"github.com/skyagent/skyagent/bus"
 	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/metrics"
 	"github.com/skyagent/skyagent/mount"
 	"github.com/skyagent/skyagent/mount/blocks"
 	"github.com/skyagent/skyagent/syncer"
@@ -81,6 +82,7 @@ func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) 
 	}
 	f.readOnly = readOnly
 	fs, b := a.newMount(t, dir, state, cache, f)
+	a.set.AddMount(t.token(), func() metrics.Mount { return mountMetrics(fs.Status(), cache.Stats()) })
 	id := bus.Token(hostname() + "-" + manifest.Sum([]byte(dir)).String()[:8])
 	a.report(a.presence(id, "mount", "MOUNT", dir), func(r *agentRecord) { describeMount(r, fs.Status()) })
 	return a.run(ctx, func(ctx context.Context) error {
@@ -139,6 +141,18 @@ func (p *program) sayMounted(st mount.Status, a *agent, dir string, took time.Du
 	p.ui.say("mounted %s at %s: %s, %s, in %s", a.target.name, dir, plural(st.Files, "file"), bytesOf(st.Bytes), round(took))
 	p.ui.record(readyLine{Ready: true, Storage: a.target.name, Source: p.flags.source, Path: dir,
 		Generation: st.Pos.Generation, Files: st.Files, Bytes: st.Bytes, Metrics: a.metricsURL})
+}
+
+func mountMetrics(st mount.Status, c blocks.Stats) metrics.Mount {
+	return metrics.Mount{
+		Files: float64(st.Files), Bytes: float64(st.Bytes), Open: float64(st.Open), Pending: float64(st.Pending), Trusted: st.Alive,
+		Uploads: float64(st.Uploads), UploadedBytes: float64(st.UploadedBytes), Conflicts: float64(st.Conflicts), Failed: float64(st.Failed),
+		Heard: float64(st.Heard), Asked: float64(st.Asked), Invalidations: float64(st.Invalidations), Reconciled: float64(st.Reconciled),
+		Hits: float64(c.Hits), Misses: float64(c.Misses),
+		DiskBytes: float64(c.FromDisk), MemoryBytes: float64(c.FromMemory), StoreBytes: float64(c.FromStore),
+		CacheBytes: float64(c.DiskUse), Evicted: float64(c.Evicted), EvictedBytes: float64(c.EvictedBytes),
+		Prefetched: float64(c.Prefetched), PrefetchesWasted: float64(c.Wasted), Corrupt: float64(c.Corrupt),
+	}
 }
 
 func describeMount(r *agentRecord, st mount.Status) {

@@ -24,6 +24,7 @@ func full() *metrics.Set {
 	s := metrics.New("test")
 	s.AddSource("data", func() metrics.Source { return metrics.Source{Generation: 7, Guarded: true} })
 	s.AddReplica("data", func() metrics.Replica { return metrics.Replica{Generation: 6} })
+	s.AddMount("data", func() metrics.Mount { return metrics.Mount{Files: 5, Trusted: true, StoreBytes: 4} })
 	s.Watch().Event("write")
 	s.Watch().Rescan("start")
 	s.Watch().Overflow()
@@ -75,6 +76,9 @@ func TestValues(t *testing.T) {
 		`skyagent_source_generation{storage="data"} 7`,
 		`skyagent_source_guarded{storage="data"} 1`,
 		`skyagent_replica_generation{storage="data"} 6`,
+		`skyagent_mount_files{storage="data"} 5`,
+		`skyagent_mount_bus_trusted{storage="data"} 1`,
+		`skyagent_mount_read_store_bytes_total{storage="data"} 4`,
 		`skyagent_store_bytes_total{op="put"} 10`,
 		`skyagent_store_errors_total{kind="throttled",op="put"} 1`,
 		`skyagent_bus_dropped_total{reason="forged"} 1`,

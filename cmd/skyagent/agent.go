@@ -35,6 +35,7 @@ type agent struct {
 	conn   *bus.Conn
 
 	metricsURL string
+	control    string // path of the socket that a mount takes requests on
 
 	services context.Context // ends after the main loop did
 	stop     context.CancelFunc
@@ -207,6 +208,18 @@ func (a *agent) gaugeBus(ctx context.Context) error {
 	}
 }
 
+// oblige lets others on this machine ask m, which is about to run. Call it
+// before report. A mount without it is a mount all the same.
+func (a *agent) oblige(m obliging) {
+	c, err := listenControl(a.p.places.run, a.log)
+	if err != nil {
+		a.log.Warn("skyagent refresh and skyagent mount flush will not find this mount", "err", err)
+		return
+	}
+	a.control = c.path
+	a.service("control", func(ctx context.Context) error { return c.serve(ctx, m) })
+}
+
 func (a *agent) setReady() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -233,7 +246,7 @@ func (a *agent) report(first bus.Presence, look func(*agentRecord)) {
 		tick := time.NewTicker(reportTime)
 		defer tick.Stop()
 		for {
-			now := agentRecord{Presence: first, Storage: a.target.location.String(), Metrics: a.metricsURL, Bus: a.conn.Up()}
+			now := agentRecord{Presence: first, Storage: a.target.location.String(), Metrics: a.metricsURL, Bus: a.conn.Up(), Control: a.control}
 			look(&now)
 			record.write(now)
 			reporter.Update(func(p *bus.Presence) { *p = now.Presence })

@@ -40,7 +40,7 @@ func describe(b *strings.Builder, c *cobra.Command) {
 	if !c.IsAvailableCommand() || c.Name() == "completion" { // cobra explains it at length
 		return
 	}
-	if !c.HasSubCommands() {
+	if strings.Contains(c.Use, " ") || !c.HasSubCommands() { // one that only groups others takes no arguments
 		about := c.Long
 		if about == "" {
 			about = c.Short + "."
@@ -66,6 +66,9 @@ With ` + "`--json`" + ` a command prints one JSON object, or one a line for stre
 - ` + "`watch --json`" + `: a line a generation ` + "`generation, changes, uploaded_bytes, seconds`" + `, and ` + "`ready: true, storage, source, path, generation, files, bytes, skipped, metrics`" + ` once the first sync is committed and the watch is live.
 - ` + "`copy --json`" + `: a line an applied step ` + "`generation, changes, failed, seconds, lag_seconds`" + `, and the line with ` + "`ready`" + ` when the first generation is in place.
 - ` + "`status --json`" + `: ` + "`storage, bus, sources: [id, host, pid, path, generation, state, reason, dirty, skipped, failed, left, seen], workers: [id, host, mode, path, generation, lag, state, reason, partial, left, seen]`" + `. States: STARTING, READY, SYNCING, PARTIAL, DEGRADED, GUARDED; AWAY is a source that nobody watches.
+- ` + "`mount --json`" + `: the line with ` + "`ready`" + ` when the tree is there and programs may read.
+- ` + "`refresh --json`" + `: a line a path ` + "`path, mount, seconds`" + `.
+- ` + "`mount flush --json`" + `: a line a mount ` + "`mount, left, seconds`" + `; ` + "`left`" + ` changes are not in the bucket when the time is up.
 - ` + "`events --json`" + `: the event as published.
 
 ## Places

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/skyagent/skyagent/bus"
 	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/metrics"
 	"github.com/skyagent/skyagent/mount"
 	"github.com/skyagent/skyagent/mount/blocks"
 	"github.com/skyagent/skyagent/syncer"
@@ -33,18 +35,23 @@ func (p *program) mountCommand() *cobra.Command {
 		Long: `Mount a storage at a directory. A close returns when the file is in the bucket
 and announced: whoever opens it then, on any mount on the same bus, reads it.
 Two workers that write one version of a file: the second close fails with
-ESTALE, and its bytes are kept beside as NAME.skyagent-conflict-TIME.`,
+ESTALE, and its bytes are kept beside as NAME.skyagent-conflict-TIME.
+A storage named flush is mounted by its URL: skyagent mount flush is a command.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.mount(cmd.Context(), args[0], args[1], f)
 		},
 	}
+	cmd.AddCommand(p.flushCommand())
 	flags := cmd.Flags()
 	flags.BoolVar(&f.readOnly, "read-only", false, "refuse all writes")
 	flags.BoolVar(&f.allowOther, "allow-other", false, "let other users in, too")
 	flags.BoolVar(&f.writeBack, "write-back", false, "close returns at once; uploads follow from a journal that survives a crash")
-	flags.Uint32Var(&f.uid, "uid", f.uid, "`ID` of the user who owns the files")
-	flags.Uint32Var(&f.gid, "gid", f.gid, "`ID` of their group")
+	flags.Uint32Var(&f.uid, "uid", f.uid, "`ID` of the user who owns the files (default: yours)")
+	flags.Uint32Var(&f.gid, "gid", f.gid, "`ID` of their group (default: yours)")
+	for _, own := range []string{"uid", "gid"} {
+		flags.Lookup(own).DefValue = "0" // the help says the same to everybody
+	}
 	flags.Var(&f.umask, "umask", "permission bits that new files do not get, in octal")
 	flags.StringVar(&f.cacheDir, "cache-dir", "", "`DIR` of the cache of what was read, shared by all mounts (default: below the state directory)")
 	flags.Var(&f.cacheSize, "cache-size", "`SIZE` of that cache at the most: 512M, 10G")
@@ -81,7 +88,9 @@ func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) 
 	}
 	f.readOnly = readOnly
 	fs, b := a.newMount(t, dir, state, cache, f)
+	a.set.AddMount(t.token(), func() metrics.Mount { return mountMetrics(fs.Status(), cache.Stats()) })
 	id := bus.Token(hostname() + "-" + manifest.Sum([]byte(dir)).String()[:8])
+	a.oblige(ownMount{fs})
 	a.report(a.presence(id, "mount", "MOUNT", dir), func(r *agentRecord) { describeMount(r, fs.Status()) })
 	return a.run(ctx, func(ctx context.Context) error {
 		err := fs.Run(ctx, func() {
@@ -94,6 +103,24 @@ func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) 
 		return err
 	}, b.Herald.Flush)
 }
+
+// An ownMount is a file system of skyagent's that can be asked.
+type ownMount struct{ *mount.FS }
+
+// Refresh implements obliging. What a listing showed to be new is looked up in
+// the background, and waited for here.
+func (m ownMount) Refresh(ctx context.Context, path string) error {
+	if !m.Status().Ready {
+		return errors.New("the mount is not ready yet")
+	}
+	if err := m.FS.Refresh(ctx, path); err != nil || m.Left() == 0 {
+		return err
+	}
+	return m.Flush(ctx)
+}
+
+// Left implements obliging.
+func (m ownMount) Left() int { return m.Status().Pending }
 
 // newMount wires a file system to the bus.
 func (a *agent) newMount(t target, dir, state string, cache *blocks.Cache, f mountFlags) (*mount.FS, mountBus) {
@@ -139,6 +166,18 @@ func (p *program) sayMounted(st mount.Status, a *agent, dir string, took time.Du
 	p.ui.say("mounted %s at %s: %s, %s, in %s", a.target.name, dir, plural(st.Files, "file"), bytesOf(st.Bytes), round(took))
 	p.ui.record(readyLine{Ready: true, Storage: a.target.name, Source: p.flags.source, Path: dir,
 		Generation: st.Pos.Generation, Files: st.Files, Bytes: st.Bytes, Metrics: a.metricsURL})
+}
+
+func mountMetrics(st mount.Status, c blocks.Stats) metrics.Mount {
+	return metrics.Mount{
+		Files: float64(st.Files), Bytes: float64(st.Bytes), Open: float64(st.Open), Pending: float64(st.Pending), Trusted: st.Alive,
+		Uploads: float64(st.Uploads), UploadedBytes: float64(st.UploadedBytes), Conflicts: float64(st.Conflicts), Failed: float64(st.Failed),
+		Heard: float64(st.Heard), Asked: float64(st.Asked), Invalidations: float64(st.Invalidations), Reconciled: float64(st.Reconciled),
+		Hits: float64(c.Hits), Misses: float64(c.Misses),
+		DiskBytes: float64(c.FromDisk), MemoryBytes: float64(c.FromMemory), StoreBytes: float64(c.FromStore),
+		CacheBytes: float64(c.DiskUse), Evicted: float64(c.Evicted), EvictedBytes: float64(c.EvictedBytes),
+		Prefetched: float64(c.Prefetched), PrefetchesWasted: float64(c.Wasted), Corrupt: float64(c.Corrupt),
+	}
 }
 
 func describeMount(r *agentRecord, st mount.Status) {

@@ -21,13 +21,15 @@ type agentRecord struct {
 	Left    []string `json:"left,omitempty"`    // what is skipped or failed, for people
 	Metrics string   `json:"metrics,omitempty"` // URL
 	Bus     bool     `json:"bus"`               // connected
+	Control string   `json:"control,omitempty"` // socket that a mount takes requests on
 }
 
 // maxLeft bounds how many names a record holds.
 const maxLeft = 100
 
 // A recordFile is where one agent's record stands. A record is lost with its
-// process; one whose process is gone is ignored, and removed by whoever reads.
+// process; one whose process is gone is ignored, and removed by
+// whoever reads, with its socket.
 type recordFile struct {
 	path string
 	log  *slog.Logger
@@ -84,6 +86,9 @@ func localAgents(run string) []agentRecord {
 		}
 		if !processAlive(record.PID) {
 			os.Remove(path)
+			if record.Control != "" {
+				os.Remove(record.Control)
+			}
 			continue
 		}
 		records = append(records, record)

@@ -109,8 +109,8 @@ func (p *program) command() *cobra.Command {
 	flags.StringVar(&p.flags.metrics, "metrics", "127.0.0.1:9464", "`ADDR` for Prometheus and health; off to disable; a taken port moves on to the next")
 	flags.BoolVar(&p.flags.anonymous, "anonymous", false, "send no credentials, for public buckets")
 	limitFlags(flags, &p.flags.limits)
-	root.AddCommand(p.watchCommand(), p.syncCommand(), p.copyCommand(), p.mountCommand(), p.statusCommand(),
-		p.eventsCommand(), p.debugCommand(), p.versionCommand())
+	root.AddCommand(p.watchCommand(), p.syncCommand(), p.copyCommand(), p.mountCommand(), p.refreshCommand(),
+		p.statusCommand(), p.eventsCommand(), p.debugCommand(), p.versionCommand())
 	root.InitDefaultCompletionCmd()
 	checkArgs(root)
 	return root
@@ -122,7 +122,7 @@ func checkArgs(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		checkArgs(c)
 	}
-	if cmd.HasSubCommands() {
+	if cmd.HasSubCommands() && !cmd.Runnable() {
 		cmd.Args = cobra.ArbitraryArgs
 		cmd.RunE = chooseCommand
 		return

@@ -144,7 +144,11 @@ func (m *FS) follow(ctx context.Context) {
 	defer compare.Stop()
 	for ctx.Err() == nil {
 		alive, changed := m.alive()
-		m.setTrust(alive && m.missed(ctx, alive))
+		if !alive {
+			m.setTrust(false)
+		}
+		read := m.missed(ctx, alive)
+		m.setTrust(alive && read)
 		var poll <-chan time.Time
 		if !m.trust.Load() {
 			poll = time.After(pollNotes)

@@ -124,7 +124,8 @@ func (n fuseNotifier) forgetListing(dir uint64)           { n.server.InodeNotify
 
 // clearDead takes away a mount that a killed process left at dir.
 func clearDead(dir string) error {
-	_, err := os.Stat(dir)
+	var st unix.Statfs_t // unlike a stat, never answered from what the kernel keeps
+	err := unix.Statfs(dir, &st)
 	if !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, syscall.ECONNABORTED) {
 		return nil
 	}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/skyagent/skyagent/integration/posix"
-	"github.com/skyagent/skyagent/integration/program"
 	"github.com/skyagent/skyagent/integration/servers"
 )
 
@@ -80,5 +79,3 @@ func TestMountVisible(t *testing.T) {
 	slices.Sort(took)
 	t.Logf("from open to read on all of 4 mounts: p50 %v, p99 %v", took[150], took[297])
 }
-
-var _ program.Process

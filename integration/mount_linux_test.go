@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"fmt"
+	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -48,9 +49,13 @@ func TestMountPosix(t *testing.T) {
 func TestMountFSX(t *testing.T) {
 	r := newRig(t)
 	dir, _ := r.mount(t)
+	ops := 3000
+	if os.Getenv("SKYAGENT_LONG") != "" {
+		ops = 25_000 // 100,000 in all
+	}
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprintf("seed%d", seed), func(t *testing.T) {
-			posix.FSX(t, dir, seed, 3000, posix.FSXOptions{MMap: seed%2 == 1, MaxSize: 1 << 20, CloseOpen: true, Fsync: true})
+			posix.FSX(t, dir, seed, ops, posix.FSXOptions{MMap: seed%2 == 1, MaxSize: 1 << 20, CloseOpen: true, Fsync: true})
 		})
 	}
 }

@@ -14,7 +14,6 @@ type handle struct {
 	names  []string // of a directory, as they were when it was opened
 	dir    *node
 	writes bool
-	append bool
 	owner  uint32 // process that opened it
 
 	mu     sync.Mutex // guards reader

@@ -238,7 +238,7 @@ func (r *raw) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out
 	if fresh {
 		f.begin()
 	}
-	h := &handle{file: f, writes: true, append: in.Flags&syscall.O_APPEND != 0, owner: in.Pid}
+	h := &handle{file: f, writes: true, owner: in.Pid}
 	r.entry(n, &out.EntryOut)
 	out.Fh, out.OpenFlags = r.m.handles.add(h), fuse.FOPEN_KEEP_CACHE
 	return fuse.OK
@@ -415,7 +415,7 @@ func (r *raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 	if !writes {
 		r.m.ahead(n)
 	}
-	h := &handle{file: f, writes: writes, append: in.Flags&syscall.O_APPEND != 0, owner: in.Pid}
+	h := &handle{file: f, writes: writes, owner: in.Pid}
 	out.Fh, out.OpenFlags = r.m.handles.add(h), fuse.FOPEN_KEEP_CACHE
 	return fuse.OK
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
 
 	"github.com/skyagent/skyagent/bus"
 )
@@ -194,4 +195,19 @@ func BenchmarkLock(b *testing.B) {
 		wantLock(b, l, "x", "1", false, true)
 		unlock(b, l, "x", "1")
 	}
+}
+
+// A mount can lock with its permissions, also where nobody made the buckets.
+func TestMounterMayLock(t *testing.T) {
+	pair, _ := nkeys.CreateUser()
+	public, _ := pair.PublicKey()
+	seed, _ := pair.Seed()
+	at, _ := own(t, t.TempDir(), bus.ServerOptions{Users: []bus.User{
+		{Public: public, Permissions: bus.PermissionsFor(bus.Mounter, storage, "m")},
+	}})
+	l := locks(t, connectUp(t, bus.Options{URLs: []string{at.URL}, NKey: writeSeed(t, seed), InboxPrefix: bus.InboxPrefix("m")}))
+	wantLock(t, l, "x", "1", false, true)
+	wantLock(t, l, "x", "2", false, false)
+	unlock(t, l, "x", "1")
+	wantLock(t, l, "x", "2", false, true)
 }

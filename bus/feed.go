@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -90,7 +91,11 @@ func (f *Feed) Run(ctx context.Context, hear func(Heard)) error {
 // all subjects.
 func (f *Feed) subscribe(subject string) (end func(), err error) {
 	forget := f.conn.wait(subject, &waiter{tell: func(err error) {
-		f.log.Warn("bus denies a subscription", "subject", subject, "err", err)
+		if !strings.Contains(strings.ToLower(err.Error()), "subscription") {
+			return // somebody may not publish there, on this connection
+		}
+		f.log.Warn("bus denies a subscription; nothing is trusted for long", "subject", subject, "err", err)
+		f.fences.deny()
 	}})
 	sub, err := f.conn.nc.ChanSubscribe(subject, f.msgs)
 	if err != nil {

@@ -29,6 +29,7 @@ type fences struct {
 	waiting *flight    // goes off when flying is back
 	back    time.Time  // when the last one came back
 	missed  bool       // something may be lost and has not been told
+	deaf    uint64     // 1 + the life in which a subscription was denied last; 0 is never
 	alive   bool       // as changed has told it
 	changed chan struct{}
 }
@@ -125,6 +126,19 @@ func (f *fences) miss() {
 	f.look()
 }
 
+// deny says that on this connection something is never heard. Fences come back
+// all the same, and mean nothing.
+func (f *fences) deny() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.deaf = f.life() + 1
+	f.fail()
+	f.look()
+}
+
+// hears is called with mu held.
+func (f *fences) hears() bool { return f.deaf == 0 || f.deaf != f.life()+1 }
+
 // owed reports whether the flight that came back as nonce obliges the caller
 // to tell of a loss now. It is called, and then landed, by one goroutine.
 func (f *fences) owed(nonce uint64) bool {
@@ -145,7 +159,7 @@ func (f *fences) landed(nonce uint64, told bool) {
 	f.back = time.Now()
 	f.missed = f.missed && !told
 	var err error
-	if f.missed {
+	if f.missed || !f.hears() {
 		err = ErrNotAlive
 	}
 	fl.end(err)
@@ -157,7 +171,9 @@ func (f *fences) landed(nonce uint64, told bool) {
 }
 
 // living is called with mu held.
-func (f *fences) living() bool { return !f.missed && time.Since(f.back) < silence && f.up() }
+func (f *fences) living() bool {
+	return !f.missed && time.Since(f.back) < silence && f.up() && f.hears()
+}
 
 // look tells who waits that the bus was lost or is back. mu is held.
 func (f *fences) look() {

@@ -48,6 +48,7 @@ func PermissionsFor(role Role, storage, id string) Permissions {
 	}
 	if role == Mounter {
 		p.Publish = append(p.Publish, storedWrites(storage), liveWrites(storage))
+		p.Publish = append(p.Publish, locking(storage)...)
 	}
 	if role == Watcher || role == Viewer {
 		p.Publish = append(p.Publish, directGet+workersStream)
@@ -69,6 +70,16 @@ func announcing(storage string) []string {
 		"$JS.API.STREAM.CREATE." + StreamName,
 		"$JS.API.STREAM.CREATE." + workersStream,
 	}
+}
+
+// locking lists what it takes to lock, and to make the buckets for that. Locks
+// are advisory: whoever may take them may take them away, too.
+func locking(storage string) []string {
+	p := []string{lockSubject(storage, "*"), leaseSubject(storage, "*")}
+	for _, stream := range []string{locksStream, leasesStream} {
+		p = append(p, "$JS.API.STREAM.CREATE."+stream, "$JS.API.STREAM.MSG.GET."+stream)
+	}
+	return p
 }
 
 func (p Permissions) server() *server.Permissions {

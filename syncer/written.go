@@ -44,6 +44,10 @@ type written struct {
 
 	Pos   manifest.NotesPos               `json:"pos"`   // no claim is from before
 	Files map[manifest.Path]manifest.File `json:"files"` // in place, and beside the log
+
+	// Gone are paths that were deleted beside the log, which may name them still:
+	// whoever reads it anew must not wait for their objects.
+	Gone map[manifest.Path]bool `json:"gone,omitempty"`
 }
 
 // openWritten reads what an earlier run kept in file. What is damaged is made
@@ -51,10 +55,13 @@ type written struct {
 func openWritten(file string, store objstore.Store) *written {
 	w := &written{file: file, notes: OpenNotes(store), claims: make(map[manifest.Path]manifest.Write)}
 	if b, err := os.ReadFile(file); err != nil || json.Unmarshal(b, w) != nil {
-		w.Pos, w.Files = manifest.NotesPos{}, nil
+		w.Pos, w.Files, w.Gone = manifest.NotesPos{}, nil, nil
 	}
 	if w.Files == nil {
 		w.Files = make(map[manifest.Path]manifest.File)
+	}
+	if w.Gone == nil {
+		w.Gone = make(map[manifest.Path]bool)
 	}
 	w.read = w.Pos
 	return w
@@ -109,9 +116,29 @@ func (w *written) readNotes(ctx context.Context) error {
 // forget says that p is as the log has it, or open no more.
 func (w *written) forget(p manifest.Path) {
 	delete(w.claims, p)
-	if _, ok := w.Files[p]; ok {
+	_, ok := w.Files[p]
+	if ok || w.Gone[p] {
 		delete(w.Files, p)
+		delete(w.Gone, p)
 		w.dirty = true
+	}
+}
+
+// bury says that p is deleted beside the log.
+func (w *written) bury(p manifest.Path) {
+	w.forget(p)
+	if !w.plain {
+		w.Gone[p], w.dirty = true, true
+	}
+}
+
+// unname forgets deletions of paths that the log, whole in m, does not name.
+func (w *written) unname(m *manifest.Manifest) {
+	for p := range w.Gone {
+		if _, named := m.Get(p); !named {
+			delete(w.Gone, p)
+			w.dirty = true
+		}
 	}
 }
 
@@ -124,6 +151,10 @@ func (w *written) has(f manifest.File) bool {
 // keep says that f is in place, and beside the log.
 func (w *written) keep(f manifest.File) {
 	delete(w.claims, f.Path)
+	if w.Gone[f.Path] {
+		delete(w.Gone, f.Path)
+		w.dirty = true
+	}
 	if old, ok := w.Files[f.Path]; !ok || old.Rev != f.Rev || old.Mode != f.Mode {
 		w.Files[f.Path] = f
 		w.dirty = true
@@ -202,7 +233,7 @@ func (r *Replica) rule(ctx context.Context, log []manifest.Change) ([]manifest.C
 		switch {
 		case claimed:
 			byLog[c.Path] = &log[i]
-		case kept, r.opt.Mounts && moved(r.failed[c.Path]):
+		case kept, w.Gone[c.Path], r.opt.Mounts && moved(r.failed[c.Path]):
 			byLog[c.Path] = &log[i]
 			ask = append(ask, c.Path)
 		default:
@@ -299,20 +330,17 @@ func (r *Replica) ruleOnDir(claim manifest.Write, claimed bool, log *manifest.Ch
 	return ruling{} // the log never had it
 }
 
-// ruleOnGone decides on a path without an object: a file is deleted that is
-// beside the log, or at the very revision that was claimed to be deleted.
+// ruleOnGone decides on a path without an object: what is beside the log goes,
+// and what a mount deleted, whichever revision is in place. A file that only the
+// log names is missed, and no mount's doing. A directory has no object anyway.
 func (r *Replica) ruleOnGone(p manifest.Path, claim manifest.Write, log *manifest.Change) ruling {
 	f, known := r.index.Files().Get(p)
 	_, kept := r.written.Files[p]
-	rev := f.Rev
-	if log != nil && log.Op == manifest.Put {
-		rev = log.Rev
-	}
-	removed := claim.Op == manifest.Delete && claim.Prev != "" && claim.Prev == rev
+	removed := claim.Op == manifest.Delete || r.written.Gone[p]
 	switch {
-	case log != nil && (log.Op == manifest.Delete || !removed):
+	case log != nil && (log.Op == manifest.Delete || log.IsDir() || !removed):
 		return ruling{change: *log, act: true}
-	case !known || !kept && !removed:
+	case !kept && !removed, known && f.IsDir() && claim.Prev != "":
 		return ruling{}
 	}
 	gone := manifest.Change{Op: manifest.Delete, File: manifest.File{Path: p}}
@@ -361,6 +389,8 @@ func (r *Replica) took(changes []manifest.Change, failed map[manifest.Path]error
 		case failed[c.Path] != nil:
 		case c.Op == manifest.Put && (r.beside[c.Path] || r.written.has(c.File)):
 			r.written.keep(c.File)
+		case c.Op == manifest.Delete && r.beside[c.Path]:
+			r.written.bury(c.Path)
 		default:
 			r.written.forget(c.Path)
 		}

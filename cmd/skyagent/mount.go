@@ -25,6 +25,7 @@ type mountFlags struct {
 	cacheDir                        string
 	cacheSize                       byteSize
 	timeout, reconcile              time.Duration
+	mounter                         mounterFlags
 }
 
 func (p *program) mountCommand() *cobra.Command {
@@ -36,9 +37,14 @@ func (p *program) mountCommand() *cobra.Command {
 and announced: whoever opens it then, on any mount on the same bus, reads it.
 Two workers that write one version of a file: the second close fails with
 ESTALE, and its bytes are kept beside as NAME.skyagent-conflict-TIME.
+With --mounter another program mounts; it is told of what skyagent's watches and
+mounts change, and what is written through it is announced to nobody.
 A storage named flush is mounted by its URL: skyagent mount flush is a command.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.mounter.check(cmd.Flags()); err != nil {
+				return err
+			}
 			return p.mount(cmd.Context(), args[0], args[1], f)
 		},
 	}
@@ -57,6 +63,7 @@ A storage named flush is mounted by its URL: skyagent mount flush is a command.`
 	flags.Var(&f.cacheSize, "cache-size", "`SIZE` of that cache at the most: 512M, 10G")
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long a program waits for a store that hangs")
 	flags.DurationVar(&f.reconcile, "reconcile", 5*time.Minute, "how often the bucket is listed for what strangers wrote")
+	f.mounter.register(flags)
 	return cmd
 }
 
@@ -67,6 +74,9 @@ func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) 
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
 		return err
+	}
+	if f.mounter.kind != "" {
+		return p.mountByOther(ctx, t, dir, f.mounter)
 	}
 	state := filepath.Dir(p.places.index("mounts", t.stateName(p.flags.source, dir)))
 	a, err := p.startAgent(ctx, t, filepath.Join(state, "uploads"))
@@ -89,9 +99,8 @@ func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) 
 	f.readOnly = readOnly
 	fs, b := a.newMount(t, dir, state, cache, f)
 	a.set.AddMount(t.token(), func() metrics.Mount { return mountMetrics(fs.Status(), cache.Stats()) })
-	id := bus.Token(hostname() + "-" + manifest.Sum([]byte(dir)).String()[:8])
 	a.oblige(ownMount{fs})
-	a.report(a.presence(id, "mount", "MOUNT", dir), func(r *agentRecord) { describeMount(r, fs.Status()) })
+	a.report(a.presence(mountID(dir), "mount", "MOUNT", dir), func(r *agentRecord) { describeMount(r, fs.Status()) })
 	return a.run(ctx, func(ctx context.Context) error {
 		err := fs.Run(ctx, func() {
 			a.setReady()
@@ -102,6 +111,11 @@ func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) 
 		}
 		return err
 	}, b.Herald.Flush)
+}
+
+// mountID is a mount's name on the bus.
+func mountID(dir string) string {
+	return bus.Token(hostname() + "-" + manifest.Sum([]byte(dir)).String()[:8])
 }
 
 // An ownMount is a file system of skyagent's that can be asked.

@@ -34,6 +34,7 @@ type FS struct {
 	journal *journal
 	early   early
 	doubts  map[manifest.Path]int // what the bucket is asked about; guarded by the tree's mutex
+	removed graveyard             // guarded by the tree's mutex
 	count   counts
 
 	ctx    context.Context // of what goes on in the background; ended by Run
@@ -252,13 +253,13 @@ func (m *FS) believe(ctx context.Context, n *node) error {
 
 // askInTurn asks about p after our own changes of it.
 func (m *FS) askInTurn(ctx context.Context, p manifest.Path) error {
-	j := m.queue.add(string(p))
+	j := m.queue.look(string(p))
 	defer j.end()
 	if err := j.turn(ctx); err != nil {
 		return err
 	}
 	defer j.yield()
-	return m.ask(ctx, p)
+	return m.ask(ctx, j, p)
 }
 
 // prepare makes the directories of the mount's own state.

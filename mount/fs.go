@@ -93,8 +93,8 @@ func (m *FS) Status() Status {
 	m.mu.Lock()
 	s.Ready, s.Reason, s.Pos = m.ready, m.reason, m.logs["main"]
 	m.mu.Unlock()
-	s.Open, s.Pending = m.handles.len(), m.queue.pending()
-	s.Alive = m.opt.Bus != nil && m.opt.Bus.Alive()
+	s.Open, s.Pending = m.handles.len(), m.queue.changing()
+	s.Trusted = m.trust.Load()
 	c := &m.count
 	s.Uploads, s.UploadedBytes, s.Conflicts, s.Failed = c.uploads.Load(), c.uploaded.Load(), c.conflicts.Load(), c.failed.Load()
 	s.Heard, s.Asked, s.Invalidations, s.Reconciled = c.heard.Load(), c.asked.Load(), c.told.Load(), c.reconciled.Load()
@@ -105,24 +105,29 @@ func (m *FS) Status() Status {
 func (m *FS) Flush(ctx context.Context) error {
 	m.attrsNow()
 	if err := m.queue.drain(ctx); err != nil {
-		return fmt.Errorf("%d changes are not in the bucket yet: %w", m.queue.pending(), err)
+		return fmt.Errorf("%d changes are not in the bucket yet: %w", m.queue.changing(), err)
 	}
 	return nil
 }
 
-// Refresh looks at what the bucket has at and below path ("" is all), now.
+// Refresh shows what the bucket has at and below path ("" is all) from when it
+// returns.
 func (m *FS) Refresh(ctx context.Context, path string) error {
-	if path == "" {
-		return m.reconcile(ctx, "")
+	below := ""
+	if path != "" {
+		p, err := manifest.ParsePath(path)
+		if err != nil {
+			return err
+		}
+		if err := m.askInTurn(ctx, p); err != nil {
+			return err
+		}
+		below = string(p) + "/"
 	}
-	p, err := manifest.ParsePath(path)
-	if err != nil {
+	if err := m.reconcile(ctx, below); err != nil {
 		return err
 	}
-	if err := m.reconcile(ctx, string(p)+"/"); err != nil {
-		return err
-	}
-	if err := m.askInTurn(ctx, p); err != nil {
+	if err := m.queue.looked(ctx, below); err != nil {
 		return err
 	}
 	return m.kernel.settled(ctx)

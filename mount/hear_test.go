@@ -40,7 +40,8 @@ func mounted(t *testing.T, wrap func(objstore.Store) objstore.Store) (*FS, manif
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cache.Close() })
-	m := New(Options{Store: wrapped, Cache: cache, State: t.TempDir()})
+	m := New(Options{Store: wrapped, Cache: cache, State: t.TempDir(),
+		Sources: func(context.Context) ([]string, error) { return nil, nil }})
 	if err := m.prepare(); err != nil {
 		t.Fatal(err)
 	}

@@ -128,10 +128,21 @@ func (j *job) end() {
 
 // drain waits for all jobs that are under way now.
 func (q *queue) drain(ctx context.Context) error {
+	return q.wait(ctx, func(*job) bool { return true })
+}
+
+// looked waits for the looks at keys that begin with prefix.
+func (q *queue) looked(ctx context.Context, prefix string) error {
+	return q.wait(ctx, func(j *job) bool { return j.looks && strings.HasPrefix(j.keys[0], prefix) })
+}
+
+func (q *queue) wait(ctx context.Context, of func(*job) bool) error {
 	q.mu.Lock()
-	jobs := make([]*job, 0, len(q.open))
+	var jobs []*job
 	for j := range q.open {
-		jobs = append(jobs, j)
+		if of(j) {
+			jobs = append(jobs, j)
+		}
 	}
 	q.mu.Unlock()
 	for _, j := range jobs {
@@ -144,11 +155,17 @@ func (q *queue) drain(ctx context.Context) error {
 	return nil
 }
 
-// pending returns how many jobs are under way.
-func (q *queue) pending() int {
+// changing returns how many changes are under way.
+func (q *queue) changing() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.open)
+	n := 0
+	for j := range q.open {
+		if !j.looks {
+			n++
+		}
+	}
+	return n
 }
 
 // busy reports whether a job on key is under way.

@@ -107,10 +107,10 @@ const missWait = 200 * time.Millisecond
 // found gives the kernel what stands at name, if there is something. The tree's
 // mutex is held.
 func (r *raw) found(dir *node, name string, out *fuse.EntryOut) bool {
-	if dir == nil || dir.kids[name] == nil {
+	if dir == nil || dir.kids.get(name) == nil {
 		return false
 	}
-	r.entry(dir.kids[name], out)
+	r.entry(dir.kids.get(name), out)
 	return true
 }
 
@@ -239,7 +239,7 @@ func (r *raw) into(id uint64, name string) (dir, n *node, code fuse.Status) {
 	case hidden(dir, name):
 		return nil, nil, fuse.EPERM
 	}
-	return dir, dir.kids[name], fuse.OK
+	return dir, dir.kids.get(name), fuse.OK
 }
 
 func (r *raw) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
@@ -354,7 +354,7 @@ func (r *raw) Rmdir(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.
 		return fuse.ENOENT
 	case !n.is(isDir):
 		return fuse.Status(syscall.ENOTDIR)
-	case len(n.kids) > 0:
+	case n.kids.len() > 0:
 		return fuse.Status(syscall.ENOTEMPTY)
 	}
 	r.m.rmdir(n)
@@ -397,7 +397,7 @@ func (r *raw) mayRename(n, dir, victim *node, name string, flags uint32) error {
 		return syscall.EISDIR
 	case !victim.is(isDir) && n.is(isDir):
 		return syscall.ENOTDIR
-	case len(victim.kids) > 0:
+	case victim.kids.len() > 0:
 		return syscall.ENOTEMPTY
 	}
 	if n.is(isDir) && n.files(maxRename+1) > maxRename {
@@ -609,7 +609,7 @@ func (r *raw) list(in *fuse.ReadIn, add func(*handle, *node, fuse.DirEntry) bool
 		e := fuse.DirEntry{Name: h.names[i], Off: uint64(i + 1), Mode: syscall.S_IFDIR, Ino: h.dir.ino}
 		var n *node
 		if i > 1 {
-			if n = h.dir.kids[h.names[i]]; n == nil {
+			if n = h.dir.kids.get(h.names[i]); n == nil {
 				continue
 			}
 			e.Ino = n.ino

@@ -43,6 +43,7 @@ type FS struct {
 	kernel  kernel // told of what has changed
 	handles handles
 	walks   walks
+	locks   locks
 
 	keeping   atomic.Int64  // numbers names of stages
 	trust     atomic.Bool   // the kernel may keep what it was told
@@ -75,6 +76,7 @@ func New(opt Options) *FS {
 		doubts: map[manifest.Path]int{}, logs: map[string]manifest.Position{}, attrs: map[*node]manifest.File{},
 	}
 	m.kernel.init()
+	m.locks.files = map[lockID]*lock{}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	return m
 }
@@ -225,21 +227,9 @@ func (m *FS) setTrust(trust bool) {
 	}
 }
 
-// believe reports whether what the tree says of n may be served to an open: it
-// is asked for all that was announced before, or the store for the object.
+// believe reports whether what the tree says of n may be served to an open.
 func (m *FS) believe(ctx context.Context, n *node) error {
-	fenced := m.trust.Load() && m.opt.Bus.Fence(ctx) == nil
-	m.tree.mu.RLock()
-	gone, p, rev, file := n.is(detached), n.path(), n.rev, n.file
-	unsure := m.doubts[p] > 0
-	m.tree.mu.RUnlock()
-	switch {
-	case gone:
-		return errStale
-	case file != nil && file.dirty.Load() || rev == "" || fenced && !unsure:
-		return nil
-	}
-	if err := m.askInTurn(ctx, p); err != nil {
+	if err := m.inform(ctx, n); err != nil {
 		return err
 	}
 	m.tree.mu.RLock()
@@ -248,6 +238,20 @@ func (m *FS) believe(ctx context.Context, n *node) error {
 		return errStale
 	}
 	return nil
+}
+
+// inform makes sure that the tree knows what stands at the name of n: the bus is
+// asked for all that was announced before, or the store for the object.
+func (m *FS) inform(ctx context.Context, n *node) error {
+	fenced := m.trust.Load() && m.opt.Bus.Fence(ctx) == nil
+	m.tree.mu.RLock()
+	p, rev, file := n.path(), n.rev, n.file
+	unsure := m.doubts[p] > 0
+	m.tree.mu.RUnlock()
+	if file != nil && file.dirty.Load() || rev == "" || fenced && !unsure {
+		return nil
+	}
+	return m.askInTurn(ctx, p)
 }
 
 // askInTurn asks about p after our own changes of it.

@@ -31,6 +31,7 @@ type Options struct {
 	Store  objstore.Store
 	Name   string // of the file system, as in df
 	Bus    Bus    // nil: there is none
+	Locks  Locks  // nil: flocks and POSIX locks hold between the processes of this mount only
 	Cache  *blocks.Cache
 	State  string // directory of the journal and of what waits for its upload
 	Writer string // id of the agent

@@ -173,6 +173,9 @@ func (r *raw) resize(cancel <-chan struct{}, in *fuse.SetAttrIn, size int64) err
 		if h == nil || h.file == nil {
 			return syscall.EBADF
 		}
+		if h.forfeit.Load() {
+			return errStale
+		}
 		return r.m.truncate(ctx, h.file, size)
 	}
 	r.m.tree.mu.Lock()
@@ -441,7 +444,14 @@ func (r *raw) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 	}
 	ctx, end := r.context(cancel, in.Pid)
 	defer end()
-	if err := r.m.write(ctx, h.file, data, int64(in.Offset)); err != nil {
+	if h.forfeit.Load() {
+		return 0, fuse.Status(errStale)
+	}
+	write := r.m.write
+	if in.Flags&syscall.O_APPEND != 0 && h.file.version.Load() > 0 {
+		write = r.m.append // the kernel may have the end of another version in mind
+	}
+	if err := write(ctx, h.file, data, int64(in.Offset)); err != nil {
 		return 0, r.status(err)
 	}
 	return uint32(len(data)), fuse.OK
@@ -458,10 +468,14 @@ func (r *raw) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	if h == nil || h.file == nil {
 		return fuse.EBADF
 	}
-	if !h.writes || !h.file.dirty.Load() || r.goesOn(h, in.Pid) {
-		return fuse.OK
+	code := fuse.OK
+	if h.writes && h.file.dirty.Load() && !r.goesOn(h, in.Pid) {
+		code = r.upload(cancel, in.Pid, h)
 	}
-	return r.upload(cancel, in.Pid, h)
+	if unlocked := r.closeLocks(cancel, in, h); code.Ok() {
+		return unlocked
+	}
+	return code
 }
 
 // goesOn reports whether who opened h, or who closes it now, has it open still.
@@ -495,6 +509,7 @@ func (r *raw) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
 		return
 	}
 	h.close()
+	r.m.dropLocks(h)
 	r.m.closed(h.file, h.writes)
 	if h.writes && h.file.dirty.Load() {
 		r.m.saveLater(h.file) // a mapping was written to, or a copy was closed last
@@ -514,6 +529,9 @@ func (r *raw) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Statu
 	h := r.m.handles.get(in.Fh)
 	if h == nil || h.file == nil {
 		return fuse.EBADF
+	}
+	if h.forfeit.Load() {
+		return fuse.Status(errStale)
 	}
 	ctx, done := r.context(cancel, in.Pid)
 	defer done()

@@ -13,9 +13,10 @@ import (
 )
 
 // save brings f to the bucket, or, with write-back, into the journal, from which
-// it gets there later.
+// it gets there later. What is locked goes there at once: the next holder reads
+// it.
 func (m *FS) save(ctx context.Context, f *file) error {
-	if m.opt.WriteBack && f.dirty.Load() {
+	if m.opt.WriteBack && f.dirty.Load() && !m.locked(f.n.ino) {
 		kept, err := m.keepStage(f)
 		if err != nil || kept {
 			return err

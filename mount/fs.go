@@ -44,6 +44,7 @@ type FS struct {
 	handles handles
 	walks   walks
 	locks   locks
+	refused refusals
 
 	keeping   atomic.Int64  // numbers names of stages
 	trust     atomic.Bool   // the kernel may keep what it was told

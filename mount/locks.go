@@ -2,7 +2,7 @@ package mount
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"strconv"
@@ -221,7 +221,7 @@ func (m *FS) swapMode(l *lock, do func() (bool, error), mode lockMode) (bool, er
 	l.busy = false
 	switch {
 	case err == nil && got && mode != unlocked && (life != ls.life || lost == nil):
-		err = errors.New("lost as soon as it was got")
+		err = fmt.Errorf("lost as soon as it was got %v %v %v", life, ls.life, lost == nil)
 		fallthrough
 	case err != nil:
 		l.owed = true

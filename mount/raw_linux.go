@@ -403,8 +403,11 @@ func (r *raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 	if n == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	if err := r.m.believe(ctx, n); err != nil {
-		return r.status(err)
+	if !r.m.refused.again(in.Pid, n, in.NodeId) {
+		if err := r.m.believe(ctx, n); err != nil {
+			r.m.refused.note(in.Pid, n, in.NodeId)
+			return r.status(err)
+		}
 	}
 	r.m.tree.mu.Lock()
 	f := r.m.openFile(n, writes)

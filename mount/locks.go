@@ -2,7 +2,7 @@ package mount
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"strconv"
@@ -172,7 +172,7 @@ func (m *FS) leave(l *lock) {
 // ever. The mutex of the locks is held.
 func (m *FS) giveBack(l *lock) {
 	ls := &m.locks
-	for !l.busy && (l.owed || l.mode > l.need()) {
+	for !l.busy && !l.again && (l.owed || l.mode > l.need()) {
 		need := l.need()
 		_, err := m.swapMode(l, func() (bool, error) {
 			ctx, end := context.WithTimeout(m.ctx, m.opt.Deadline)
@@ -184,8 +184,6 @@ func (m *FS) giveBack(l *lock) {
 		}, need)
 		if err != nil {
 			m.log.Warn("lock not given back yet", "name", l.name, "err", err)
-			m.giveBackLater(l)
-			break
 		}
 	}
 	if l.users == 0 && len(l.held) == 0 && l.mode == unlocked && !l.owed && !l.busy && ls.files[l.id] == l {
@@ -194,6 +192,8 @@ func (m *FS) giveBack(l *lock) {
 	}
 }
 
+// giveBackLater gives l back in a while: what the bus has not answered may reach
+// it late, and must not come after. The mutex of the locks is held.
 func (m *FS) giveBackLater(l *lock) {
 	if l.again || m.ctx.Err() != nil {
 		return
@@ -221,10 +221,11 @@ func (m *FS) swapMode(l *lock, do func() (bool, error), mode lockMode) (bool, er
 	l.busy = false
 	switch {
 	case err == nil && got && mode != unlocked && (life != ls.life || lost == nil):
-		err = fmt.Errorf("lost as soon as it was got %v %v %v", life, ls.life, lost == nil)
+		err = errors.New("lost as soon as it was got")
 		fallthrough
 	case err != nil:
 		l.owed = true
+		m.giveBackLater(l)
 	case got:
 		l.mode, l.owed = mode, false
 		m.awaitLoss(lost)
@@ -373,16 +374,45 @@ func (l *lock) await(ctx context.Context, ls *locks, expired <-chan time.Time) e
 	}
 }
 
-// acquire asks the bus for l. An error is ENOLCK, or that ctx ended.
+// acquire asks the bus for l. An error is ENOLCK, or that ctx ended: the question
+// goes on then, since the bus may have heard it, and its answer is given back.
+// The mutex of the locks is held, but not while it waits.
 func (m *FS) acquire(ctx context.Context, l *lock, mode lockMode) (bool, error) {
-	got, err := m.swapMode(l, func() (bool, error) {
-		return m.opt.Locks.Acquire(ctx, l.name, l.owner(), mode == lockShared)
-	}, mode)
-	if err != nil && ctx.Err() == nil {
-		m.log.Warn("no lock to be had from the bus", "name", l.name, "owner", l.owner(), "err", err)
+	ls := &m.locks
+	var (
+		got      bool
+		err      error
+		left     bool // nobody waits for the answer
+		answered = make(chan struct{})
+	)
+	l.busy = true
+	m.group.Go(func() {
+		ls.mu.Lock()
+		defer ls.mu.Unlock()
+		defer close(answered)
+		got, err = m.swapMode(l, func() (bool, error) {
+			ctx, end := context.WithTimeout(m.ctx, m.opt.Deadline)
+			defer end()
+			return m.opt.Locks.Acquire(ctx, l.name, l.owner(), mode == lockShared)
+		}, mode)
+		if left {
+			m.giveBack(l)
+		}
+	})
+	ls.mu.Unlock()
+	select {
+	case <-answered:
+		ls.mu.Lock()
+	case <-ctx.Done():
+		ls.mu.Lock()
+		left = true
+		return false, ctx.Err()
+	}
+	if err != nil {
+		m.log.Warn("no lock to be had from the bus", "name", l.name, "err", err)
 		return false, syscall.ENOLCK
 	}
-	return got, err
+	return got, nil
 }
 
 // unlock takes back what c says, when all that was written is in the bucket. It

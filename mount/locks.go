@@ -423,7 +423,7 @@ func (m *FS) unlock(ctx context.Context, id lockID, c hold) error {
 	}
 	var err error
 	if c.h.writes {
-		err = m.flush(ctx, c.h.file)
+		err = m.save(ctx, c.h.file)
 	}
 	l := m.enter(id, c.h)
 	defer m.leave(l)

@@ -16,26 +16,24 @@ func (m *FS) renew(ctx context.Context, f *file) error {
 	if err := m.inform(ctx, f.n); err != nil {
 		return err
 	}
-	if !m.overtake(f) {
-		return nil
-	}
-	return m.kernel.settled(ctx)
+	m.overtake(f)
+	return m.kernel.settled(ctx) // also for an overtaking whose wait a signal ended
 }
 
 // overtake puts the node of f in the place of the one that stands at its name
-// now, with its version, and reports whether there was another.
-func (m *FS) overtake(f *file) bool {
+// now, with its version.
+func (m *FS) overtake(f *file) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	n := f.n
 	if !n.is(detached) || n.is(removed) || f.dirty.Load() {
-		return false
+		return
 	}
 	now := m.tree.find(n.path())
 	if now == nil || now.is(isDir) || now.rev == "" || now.more != nil && now.more.key != "" || now.file != nil && now.file.dirty.Load() {
-		return false
+		return
 	}
 	m.tree.unlink(now)
 	n.more = nil
@@ -50,7 +48,6 @@ func (m *FS) overtake(f *file) bool {
 	f.version.Add(1)
 	m.tellName(n.parent, n.name)
 	m.tellContent(n)
-	return true
 }
 
 // stepAside leaves the name of f to what the bucket has, since what was written

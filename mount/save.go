@@ -22,7 +22,11 @@ func (m *FS) save(ctx context.Context, f *file) error {
 			return err
 		}
 	}
-	return m.flush(ctx, f)
+	err := m.flush(ctx, f)
+	if err == nil {
+		m.dropStage(f) // of an earlier close
+	}
+	return err
 }
 
 // keepStage gives the stage of f a name and an entry in the journal, and has it

@@ -235,14 +235,22 @@ const (
 	fileParts
 )
 
-// posixDir is S_IFDIR: modes are encoded as POSIX has them.
-const posixDir = 0o40000
+// Modes are encoded as POSIX has them: S_IFMT, S_IFDIR and S_IFLNK. A reader who
+// does not know symlinks takes one for a file.
+const (
+	posixType = 0o170000
+	posixDir  = 0o040000
+	posixLink = 0o120000
+)
 
 func appendFile(b []byte, f File) []byte {
 	b = appendString(b, filePath, string(f.Path))
 	mode := uint64(f.Mode.Perm())
 	if f.IsDir() {
 		mode |= posixDir
+	}
+	if f.IsLink() {
+		mode |= posixLink
 	}
 	b = appendUint(b, fileMode, mode)
 	b = appendUint(b, fileSize, uint64(f.Size))
@@ -298,6 +306,9 @@ func (f *File) take(v field) (err error) {
 		f.Mode = fs.FileMode(v.uint) & fs.ModePerm
 		if v.uint&posixDir != 0 {
 			f.Mode |= fs.ModeDir
+		}
+		if v.uint&posixType == posixLink {
+			f.Mode |= fs.ModeSymlink
 		}
 	case fileSize:
 		f.Size = int64(v.uint)

@@ -10,7 +10,8 @@ import (
 
 // Keys of an object's user metadata. mtime is rclone's convention: seconds and
 // nine digits of nanoseconds; mode is octal with a leading zero, as rclone,
-// s3fs and geesefs read it.
+// s3fs and geesefs read it. That of a symlink has its type, as s3fs writes it,
+// and its object holds the target.
 const (
 	MetaMTime  = "mtime"
 	MetaMode   = "mode"
@@ -24,10 +25,14 @@ const (
 // is "" for what a mount writes.
 func (f File) Meta(writer, source string) map[string]string {
 	const regular = 0o100000 // S_IFREG
+	typ := uint64(regular)
+	if f.IsLink() {
+		typ = posixLink
+	}
 	t := f.ModTime()
 	meta := map[string]string{
 		MetaMTime:  fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()),
-		MetaMode:   "0" + strconv.FormatUint(uint64(regular|f.Mode.Perm()), 8),
+		MetaMode:   "0" + strconv.FormatUint(typ|uint64(f.Mode.Perm()), 8),
 		MetaWriter: writer,
 	}
 	if !f.Hash.IsZero() {
@@ -47,6 +52,9 @@ func (f *File) TakeMeta(meta map[string]string) {
 	}
 	if m, err := strconv.ParseUint(meta[MetaMode], 8, 32); err == nil {
 		f.Mode = f.Mode&fs.ModeDir | fs.FileMode(m).Perm()
+		if m&posixType == posixLink {
+			f.Mode |= fs.ModeSymlink
+		}
 	}
 	if h, err := ParseHash(meta[MetaHash]); err == nil {
 		f.Hash = h

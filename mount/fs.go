@@ -228,9 +228,21 @@ func (m *FS) setTrust(trust bool) {
 	}
 }
 
-// believe reports whether what the tree says of n may be served to an open.
+// believe reports whether what the tree says of n may be served to an open: it
+// is asked for all that was announced before, or the store for the object.
 func (m *FS) believe(ctx context.Context, n *node) error {
-	if err := m.inform(ctx, n); err != nil {
+	fenced := m.trust.Load() && m.opt.Bus.Fence(ctx) == nil
+	m.tree.mu.RLock()
+	gone, p, rev, file := n.is(detached), n.path(), n.rev, n.file
+	unsure := m.doubts[p] > 0
+	m.tree.mu.RUnlock()
+	switch {
+	case gone:
+		return errStale
+	case file != nil && file.dirty.Load() || rev == "" || fenced && !unsure:
+		return nil
+	}
+	if err := m.askInTurn(ctx, p); err != nil {
 		return err
 	}
 	m.tree.mu.RLock()
@@ -239,20 +251,6 @@ func (m *FS) believe(ctx context.Context, n *node) error {
 		return errStale
 	}
 	return nil
-}
-
-// inform makes sure that the tree knows what stands at the name of n: the bus is
-// asked for all that was announced before, or the store for the object.
-func (m *FS) inform(ctx context.Context, n *node) error {
-	fenced := m.trust.Load() && m.opt.Bus.Fence(ctx) == nil
-	m.tree.mu.RLock()
-	p, rev, file := n.path(), n.rev, n.file
-	unsure := m.doubts[p] > 0
-	m.tree.mu.RUnlock()
-	if file != nil && file.dirty.Load() || rev == "" || fenced && !unsure {
-		return nil
-	}
-	return m.askInTurn(ctx, p)
 }
 
 // askInTurn asks about p after our own changes of it.

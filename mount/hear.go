@@ -161,7 +161,7 @@ func (m *FS) install(f manifest.File, fromLog bool) *node {
 		m.tellName(dir, name)
 	case n.is(isDir):
 		return nil
-	case n.rev == objstore.Rev(f.Rev):
+	case n.rev == objstore.Rev(f.Rev) && n.is(isLink) == f.IsLink():
 		if n.file != nil && n.file.dirty.Load() {
 			return n
 		}
@@ -227,10 +227,15 @@ func (m *FS) ask(ctx context.Context, p manifest.Path) error {
 		return err
 	case err != nil && n != nil && !n.is(isDir) && n.rev != "":
 		m.vanish(n)
-	case err == nil && (n == nil || n.rev != info.Rev || n.size != info.Size && n.file == nil):
+	case err == nil && m.differs(n, fileOf(p, info)):
 		m.install(fileOf(p, info), false)
 	}
 	return nil
+}
+
+// differs reports whether n, nil for nothing, is not f. The tree's mutex is held.
+func (m *FS) differs(n *node, f manifest.File) bool {
+	return n == nil || n.rev != objstore.Rev(f.Rev) || n.file == nil && (n.size != f.Size || n.is(isLink) != f.IsLink())
 }
 
 // look describes the object at p. One that is news is looked at until two answers

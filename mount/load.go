@@ -194,7 +194,7 @@ func (m *FS) catchUp(ctx context.Context) error {
 func (m *FS) takeNoted(w manifest.Write) {
 	m.tree.mu.RLock()
 	n := m.tree.find(w.Path)
-	has := n != nil && !n.is(isDir) && w.Op == manifest.Put && n.rev == objstore.Rev(w.Rev) ||
+	has := n != nil && !n.is(isDir) && w.Op == manifest.Put && n.rev == objstore.Rev(w.Rev) && n.is(isLink) == w.IsLink() ||
 		n == nil && w.Op == manifest.Delete
 	m.tree.mu.RUnlock()
 	switch {

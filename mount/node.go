@@ -49,6 +49,7 @@ const (
 	removed            // by this mount: nobody asks for what is written to it
 	marked             // a directory with an object of its own, its marker
 	logged             // its state comes from a source's log
+	isLink             // a symlink: its content is its target
 )
 
 func (n *node) is(f nodeFlags) bool { return n.flags&f != 0 }
@@ -99,6 +100,7 @@ func (n *node) object() blocks.Object {
 // set gives n the state of f, which the bucket has at its path.
 func (n *node) set(f manifest.File) {
 	n.size, n.mtime, n.rev, n.hash, n.perm = f.Size, f.MTime, objstore.Rev(f.Rev), f.Hash, uint16(f.Mode.Perm())
+	n.setLink(f)
 	var key string
 	if n.more != nil {
 		key = n.more.key
@@ -106,6 +108,14 @@ func (n *node) set(f manifest.File) {
 	n.more = nil
 	if f.PartSize > 0 || key != "" {
 		n.more = &details{partSize: f.PartSize, parts: f.Parts, key: key}
+	}
+}
+
+// setLink makes n a symlink if f is one, and a file otherwise.
+func (n *node) setLink(f manifest.File) {
+	n.flags &^= isLink
+	if f.IsLink() {
+		n.flags |= isLink
 	}
 }
 

@@ -58,6 +58,9 @@ func (r *raw) attr(n *node, out *fuse.Attr) {
 	if n.is(isDir) {
 		out.Mode, out.Nlink, out.Size = uint32(n.perm)|syscall.S_IFDIR, 2, 4096
 	}
+	if r.m.shownLink(n) {
+		out.Mode = 0o777 | syscall.S_IFLNK
+	}
 	if n.is(removed) {
 		out.Nlink = 0
 	}
@@ -229,6 +232,8 @@ func (r *raw) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out
 		return fuse.Status(syscall.EEXIST)
 	case n != nil && n.is(isDir):
 		return fuse.Status(syscall.EISDIR)
+	case n != nil && r.m.shownLink(n):
+		return fuse.Status(errStale) // the kernel looks, and follows it
 	}
 	if err := r.fits(dir, name); err != nil {
 		return r.status(err)
@@ -387,7 +392,54 @@ func (r *raw) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fu
 }
 
 func (r *raw) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
-	return fuse.EPERM
+	n, f, err := r.symlink(h.NodeId, target, name)
+	if err != nil {
+		return r.status(err)
+	}
+	ctx, end := r.context(cancel, h.Pid)
+	defer end()
+	if err := r.m.fill(ctx, f, target); err != nil {
+		return r.status(err)
+	}
+	r.m.tree.mu.Lock()
+	defer r.m.tree.mu.Unlock()
+	r.entry(n, out)
+	return fuse.OK
+}
+
+func (r *raw) symlink(dirID uint64, target, name string) (*node, *file, error) {
+	r.m.tree.mu.Lock()
+	defer r.m.tree.mu.Unlock()
+	dir, n, code := r.into(dirID, name)
+	switch {
+	case !code.Ok():
+		return nil, nil, syscall.Errno(code)
+	case n != nil:
+		return nil, nil, syscall.EEXIST
+	case !r.m.opt.Symlinks:
+		return nil, nil, syscall.EPERM
+	case len(target) > maxTarget:
+		return nil, nil, syscall.ENAMETOOLONG
+	}
+	if err := r.fits(dir, name); err != nil {
+		return nil, nil, err
+	}
+	n, f := r.m.symlink(dir, name)
+	return n, f, nil
+}
+
+func (r *raw) Readlink(cancel <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Status) {
+	r.m.tree.mu.RLock()
+	n := r.node(h.NodeId)
+	shown := n != nil && r.m.shownLink(n)
+	r.m.tree.mu.RUnlock()
+	if !shown {
+		return nil, fuse.EINVAL
+	}
+	ctx, end := r.context(cancel, h.Pid)
+	defer end()
+	target, err := r.m.target(ctx, n)
+	return target, r.status(err)
 }
 
 func (r *raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
@@ -609,6 +661,9 @@ func (r *raw) list(in *fuse.ReadIn, add func(*handle, *node, fuse.DirEntry) bool
 			e.Ino = n.ino
 			if !n.is(isDir) {
 				e.Mode = syscall.S_IFREG
+			}
+			if r.m.shownLink(n) {
+				e.Mode = syscall.S_IFLNK
 			}
 		}
 		if !add(h, n, e) {

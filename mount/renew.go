@@ -7,13 +7,20 @@ import (
 )
 
 // renew brings a file that was opened before its lock was got up to date: what
-// another worker wrote under the lock is what the holder must read. What was
+// another worker wrote under the lock is what the holder must read. The store is
+// asked, not the bus: a lock is for those who must not miss anything. What was
 // written here stays, and its close tells.
 func (m *FS) renew(ctx context.Context, f *file) error {
 	if f.dirty.Load() {
 		return nil
 	}
-	if err := m.inform(ctx, f.n); err != nil {
+	m.tree.mu.RLock()
+	p, fresh := f.n.path(), f.n.rev == ""
+	m.tree.mu.RUnlock()
+	if fresh {
+		return nil
+	}
+	if err := m.askInTurn(ctx, p); err != nil {
 		return err
 	}
 	m.overtake(f)

@@ -100,8 +100,9 @@ func (m *FS) mount() (*fuse.Server, error) {
 		Name: "skyagent", FsName: m.opt.Name, AllowOther: m.opt.AllowOther,
 		Options:       []string{"default_permissions"},
 		MaxBackground: 64, MaxWrite: 1 << 20, MaxReadAhead: 1 << 20,
-		EnableLocks:   m.opt.Locks != nil,
-		DisableXAttrs: true, DisableSplice: true, ExplicitDataCacheControl: true,
+		EnableLocks:          m.opt.Locks != nil,
+		EnableSymlinkCaching: true, // another target is another node
+		DisableXAttrs:        true, DisableSplice: true, ExplicitDataCacheControl: true,
 		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_ASYNC_DIO | fuse.CAP_READDIRPLUS_AUTO,
 		DirectMount:       os.Geteuid() == 0,
 		Logger:            log.New(io.Discard, "", 0),

@@ -190,6 +190,7 @@ func (m *FS) resumePut(e entry) error {
 	f.dirty.Store(true)
 	m.tree.resize(n, e.File.Size)
 	n.mtime, n.perm = e.File.MTime, uint16(e.File.Mode.Perm())
+	n.setLink(*e.File)
 	f.handles, f.writers = 0, 0
 	m.saveLater(f)
 	return nil

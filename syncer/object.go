@@ -28,6 +28,14 @@ func (r *Replica) ruleByObject(ctx context.Context, p manifest.Path, info objsto
 	return ruling{change: manifest.Change{Op: manifest.Put, File: f}, act: true, beside: true}
 }
 
+// isLink reports whether an object is a symlink that a mount made. A replica
+// leaves it out, and what stood there before it goes.
+func isLink(info objstore.Info) bool {
+	var f manifest.File
+	f.TakeMeta(info.Meta)
+	return f.IsLink()
+}
+
 // fileOf returns what an object says of itself. What it does not say is as a
 // file is made: mode 0644, and the time of the object.
 func fileOf(p manifest.Path, info objstore.Info) manifest.File {

@@ -227,14 +227,14 @@ func (m *FS) ask(ctx context.Context, p manifest.Path) error {
 		return err
 	case err != nil && n != nil && !n.is(isDir) && n.rev != "":
 		m.vanish(n)
-	case err == nil && m.differs(n, fileOf(p, info)):
+	case err == nil && n.differs(fileOf(p, info)):
 		m.install(fileOf(p, info), false)
 	}
 	return nil
 }
 
 // differs reports whether n, nil for nothing, is not f. The tree's mutex is held.
-func (m *FS) differs(n *node, f manifest.File) bool {
+func (n *node) differs(f manifest.File) bool {
 	return n == nil || n.rev != objstore.Rev(f.Rev) || n.file == nil && (n.size != f.Size || n.is(isLink) != f.IsLink())
 }
 

@@ -233,6 +233,7 @@ const (
 	fileRev
 	filePartSize
 	fileParts
+	fileXattrs
 )
 
 // Modes are encoded as POSIX has them: S_IFMT, S_IFDIR and S_IFLNK. A reader who
@@ -265,7 +266,7 @@ func appendFile(b []byte, f File) []byte {
 		}
 		b = appendBytes(b, fileParts, parts)
 	}
-	return b
+	return appendString(b, fileXattrs, string(f.Xattrs))
 }
 
 func decodeChange(msg []byte) (Change, error) {
@@ -322,6 +323,8 @@ func (f *File) take(v field) (err error) {
 		f.PartSize = int64(v.uint)
 	case fileParts:
 		f.Parts, err = v.hashes()
+	case fileXattrs:
+		f.Xattrs = Xattrs(v.bytes)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %v", ErrCorrupt, err)

@@ -59,6 +59,8 @@ type File struct {
 	Rev      string `json:"rev,omitempty"`       // the store's revision of the object (ETag or generation)
 	PartSize int64  `json:"part_size,omitempty"` // bytes; 0 below PartThreshold
 	Parts    []Hash `json:"parts,omitempty"`     // hash of every part; the last part may be short
+
+	Xattrs Xattrs `json:"xattrs,omitempty"` // that a mount was given, of a directory too
 }
 
 // IsDir reports whether f is a directory.

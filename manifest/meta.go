@@ -18,6 +18,7 @@ const (
 	MetaHash   = "blake3"
 	MetaWriter = "writer"
 	MetaSource = "source"
+	MetaXattrs = "xattrs"
 )
 
 // Meta returns the metadata of f's object: how other tools see its time and
@@ -38,13 +39,16 @@ func (f File) Meta(writer, source string) map[string]string {
 	if !f.Hash.IsZero() {
 		meta[MetaHash] = f.Hash.String()
 	}
+	if f.Xattrs != "" {
+		meta[MetaXattrs] = string(f.Xattrs)
+	}
 	if source != "" {
 		meta[MetaSource] = source
 	}
 	return meta
 }
 
-// TakeMeta gives f the time, the mode and the hash that an object's metadata
+// TakeMeta gives f the time, the mode, the hash and the attributes that an object's metadata
 // names; what is missing or damaged changes nothing.
 func (f *File) TakeMeta(meta map[string]string) {
 	if t, ok := metaTime(meta[MetaMTime]); ok {
@@ -58,6 +62,9 @@ func (f *File) TakeMeta(meta map[string]string) {
 	}
 	if h, err := ParseHash(meta[MetaHash]); err == nil {
 		f.Hash = h
+	}
+	if x := meta[MetaXattrs]; x != "" && len(x) <= MaxXattrs {
+		f.Xattrs = Xattrs(x)
 	}
 }
 

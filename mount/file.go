@@ -352,8 +352,9 @@ func (m *FS) settle(f *file, up *upload) {
 	f.stage.rebase(base, f.former.Size, same)
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
-	mtime, perm, size := f.n.mtime, f.n.perm, f.n.size
+	mtime, perm, size, xattrs := f.n.mtime, f.n.perm, f.n.size, f.n.xattrs()
 	f.n.set(up.file)
+	f.n.keepXattrs(xattrs)
 	f.n.mtime, f.n.perm, f.n.size = mtime, perm, size
 	f.n.flags &^= logged
 }

@@ -143,6 +143,7 @@ func (m *FS) takeDir(w manifest.Write, fromLog bool) {
 	}
 	if !fromLog {
 		n.flags |= marked
+		n.keepXattrs(w.Xattrs)
 	}
 }
 

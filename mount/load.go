@@ -86,6 +86,7 @@ func (m *FS) loadObject(info objstore.Info, known *manifest.Manifest, noted map[
 			n.flags |= marked
 			if w, ok := noted[p]; ok && w.IsDir() {
 				n.perm = uint16(w.Mode.Perm())
+				n.keepXattrs(w.Xattrs)
 			}
 		}
 		return
@@ -96,6 +97,8 @@ func (m *FS) loadObject(info objstore.Info, known *manifest.Manifest, noted map[
 		if w, ok := noted[p]; ok && w.Op == manifest.Put && w.Rev == f.Rev {
 			f = w.File
 		}
+	} else if w, ok := noted[p]; ok && w.Rev == f.Rev {
+		f.Xattrs = w.Xattrs // which no source gives
 	}
 	m.install(f, logged)
 }

@@ -38,6 +38,7 @@ type node struct {
 type details struct {
 	partSize int64
 	parts    []manifest.Hash
+	xattrs   manifest.Xattrs
 	key      string // where the content stands, while a rename is under way; "" is at its path
 }
 
@@ -106,8 +107,8 @@ func (n *node) set(f manifest.File) {
 		key = n.more.key
 	}
 	n.more = nil
-	if f.PartSize > 0 || key != "" {
-		n.more = &details{partSize: f.PartSize, parts: f.Parts, key: key}
+	if f.PartSize > 0 || key != "" || f.Xattrs != "" {
+		n.more = &details{partSize: f.PartSize, parts: f.Parts, xattrs: f.Xattrs, key: key}
 	}
 }
 
@@ -123,7 +124,7 @@ func (n *node) setLink(f manifest.File) {
 func (n *node) state() manifest.File {
 	f := manifest.File{Path: n.path(), Mode: n.fileMode(), Size: n.size, MTime: n.mtime, Hash: n.hash, Rev: string(n.rev)}
 	if n.more != nil {
-		f.PartSize, f.Parts = n.more.partSize, n.more.parts
+		f.PartSize, f.Parts, f.Xattrs = n.more.partSize, n.more.parts, n.more.xattrs
 	}
 	return f
 }

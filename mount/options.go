@@ -41,6 +41,7 @@ type Options struct {
 	Life  string                            // random, of this life of the mount: what it announces has it
 
 	ReadOnly   bool
+	Xattrs     bool // extended attributes are kept; every write(2) costs a request more then
 	Symlinks   bool // may be made, and are shown as such; otherwise they are files that hold their targets
 	AllowOther bool
 	WriteBack  bool // close returns before the upload

@@ -102,7 +102,7 @@ func (m *FS) mount() (*fuse.Server, error) {
 		MaxBackground: 64, MaxWrite: 1 << 20, MaxReadAhead: 1 << 20,
 		EnableLocks:          m.opt.Locks != nil,
 		EnableSymlinkCaching: true, // another target is another node
-		DisableXAttrs:        true, DisableSplice: true, ExplicitDataCacheControl: true,
+		DisableXAttrs:        !m.opt.Xattrs, DisableSplice: true, ExplicitDataCacheControl: true,
 		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_ASYNC_DIO | fuse.CAP_READDIRPLUS_AUTO,
 		DirectMount:       os.Geteuid() == 0,
 		Logger:            log.New(io.Discard, "", 0),

@@ -191,6 +191,7 @@ func (m *FS) resumePut(e entry) error {
 	m.tree.resize(n, e.File.Size)
 	n.mtime, n.perm = e.File.MTime, uint16(e.File.Mode.Perm())
 	n.setLink(*e.File)
+	n.keepXattrs(e.File.Xattrs)
 	f.handles, f.writers = 0, 0
 	m.saveLater(f)
 	return nil
@@ -238,6 +239,7 @@ func (m *FS) resumeMkdir(e entry) {
 	if n := m.tree.mkdirs(p, time.Now().UnixNano()); n != nil {
 		if e.File != nil {
 			n.perm = uint16(e.File.Mode.Perm())
+			n.keepXattrs(e.File.Xattrs)
 		}
 		m.mark(n)
 	}

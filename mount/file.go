@@ -254,13 +254,13 @@ func (m *FS) flush(ctx context.Context, f *file) error {
 	case removed:
 		return f.clean()
 	case gone:
-		return m.beside(ctx, f, p)
+		return m.beside(ctx, f, j, p)
 	}
 	if err := j.turn(ctx); err != nil {
 		return err
 	}
 	defer j.yield()
-	return m.put(ctx, f, p)
+	return m.put(ctx, f, j, p)
 }
 
 // enqueue takes f's place in the queue, so that a rename that comes in between
@@ -283,12 +283,12 @@ func (f *file) clean() error {
 	return nil
 }
 
-// put uploads the stage of f to p. f.upload is held, and it is p's turn.
-func (m *FS) put(ctx context.Context, f *file, p manifest.Path) error {
+// put uploads the stage of f to p. f.upload is held, and it is j's turn.
+func (m *FS) put(ctx context.Context, f *file, j *job, p manifest.Path) error {
 	w, err := m.send(ctx, f, p)
 	switch {
 	case second(err):
-		return m.beside(ctx, f, p)
+		return m.beside(ctx, f, j, p)
 	case err != nil:
 		return fmt.Errorf("upload %s: %w", p, err)
 	}

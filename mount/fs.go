@@ -34,6 +34,7 @@ type FS struct {
 	journal *journal
 	early   early
 	doubts  map[manifest.Path]int // what the bucket is asked about; guarded by the tree's mutex
+	removed graveyard             // guarded by the tree's mutex
 	count   counts
 
 	ctx    context.Context // of what goes on in the background; ended by Run
@@ -95,8 +96,8 @@ func (m *FS) Status() Status {
 	m.mu.Lock()
 	s.Ready, s.Reason, s.Pos = m.ready, m.reason, m.logs["main"]
 	m.mu.Unlock()
-	s.Open, s.Pending = m.handles.len(), m.queue.pending()
-	s.Alive = m.opt.Bus != nil && m.opt.Bus.Alive()
+	s.Open, s.Pending = m.handles.len(), m.queue.changing()
+	s.Trusted = m.trust.Load()
 	c := &m.count
 	s.Uploads, s.UploadedBytes, s.Conflicts, s.Failed = c.uploads.Load(), c.uploaded.Load(), c.conflicts.Load(), c.failed.Load()
 	s.Heard, s.Asked, s.Invalidations, s.Reconciled = c.heard.Load(), c.asked.Load(), c.told.Load(), c.reconciled.Load()
@@ -107,24 +108,29 @@ func (m *FS) Status() Status {
 func (m *FS) Flush(ctx context.Context) error {
 	m.attrsNow()
 	if err := m.queue.drain(ctx); err != nil {
-		return fmt.Errorf("%d changes are not in the bucket yet: %w", m.queue.pending(), err)
+		return fmt.Errorf("%d changes are not in the bucket yet: %w", m.queue.changing(), err)
 	}
 	return nil
 }
 
-// Refresh looks at what the bucket has at and below path ("" is all), now.
+// Refresh shows what the bucket has at and below path ("" is all) from when it
+// returns.
 func (m *FS) Refresh(ctx context.Context, path string) error {
-	if path == "" {
-		return m.reconcile(ctx, "")
+	below := ""
+	if path != "" {
+		p, err := manifest.ParsePath(path)
+		if err != nil {
+			return err
+		}
+		if err := m.askInTurn(ctx, p); err != nil {
+			return err
+		}
+		below = string(p) + "/"
 	}
-	p, err := manifest.ParsePath(path)
-	if err != nil {
+	if err := m.reconcile(ctx, below); err != nil {
 		return err
 	}
-	if err := m.reconcile(ctx, string(p)+"/"); err != nil {
-		return err
-	}
-	if err := m.askInTurn(ctx, p); err != nil {
+	if err := m.queue.looked(ctx, below); err != nil {
 		return err
 	}
 	return m.kernel.settled(ctx)
@@ -231,7 +237,7 @@ func (m *FS) setTrust(trust bool) {
 // believe reports whether what the tree says of n may be served to an open: it
 // is asked for all that was announced before, or the store for the object.
 func (m *FS) believe(ctx context.Context, n *node) error {
-	fenced := m.trust.Load() && m.opt.Bus.Fence(ctx) == nil
+	sure := m.heard(ctx)
 	m.tree.mu.RLock()
 	gone, p, rev, file := n.is(detached), n.path(), n.rev, n.file
 	unsure := m.doubts[p] > 0
@@ -239,7 +245,7 @@ func (m *FS) believe(ctx context.Context, n *node) error {
 	switch {
 	case gone:
 		return errStale
-	case file != nil && file.dirty.Load() || rev == "" || fenced && !unsure:
+	case file != nil && file.dirty.Load() || rev == "" || sure && !unsure:
 		return nil
 	}
 	if err := m.askInTurn(ctx, p); err != nil {
@@ -253,15 +259,21 @@ func (m *FS) believe(ctx context.Context, n *node) error {
 	return nil
 }
 
+// heard returns when the tree has all that had been announced when it was
+// called, or false when that is not known.
+func (m *FS) heard(ctx context.Context) bool {
+	return m.trust.Load() && m.opt.Bus.Fence(ctx) == nil
+}
+
 // askInTurn asks about p after our own changes of it.
 func (m *FS) askInTurn(ctx context.Context, p manifest.Path) error {
-	j := m.queue.add(string(p))
+	j := m.queue.look(string(p))
 	defer j.end()
 	if err := j.turn(ctx); err != nil {
 		return err
 	}
 	defer j.yield()
-	return m.ask(ctx, p)
+	return m.ask(ctx, j, p)
 }
 
 // prepare makes the directories of the mount's own state.

@@ -88,8 +88,11 @@ func (m *FS) take(w manifest.Write, fromLog bool) {
 		m.doubtHeld(w.Path)
 		m.tree.mu.Unlock()
 		return
-	case w.Op == manifest.Delete && n != nil:
-		m.vanish(n)
+	case w.Op == manifest.Delete:
+		m.removed.add(w.Path, objstore.Rev(w.Prev))
+		if n != nil {
+			m.vanish(n)
+		}
 	case w.Op == manifest.Put:
 		n = m.install(w.File, fromLog)
 	}
@@ -109,7 +112,7 @@ func (m *FS) leadsOn(n *node, w manifest.Write, fromLog bool) bool {
 	case n == nil && w.Op == manifest.Delete:
 		return true
 	case n == nil:
-		return w.Prev == ""
+		return w.Prev == "" && !m.removed.has(w.Path, objstore.Rev(w.Rev))
 	case n.is(isDir):
 		return false
 	case fromLog:
@@ -201,10 +204,10 @@ func (m *FS) doubt(keys ...string) {
 // that is done nobody opens it. The tree's mutex is held.
 func (m *FS) doubtHeld(p manifest.Path) {
 	m.doubts[p]++
-	j := m.queue.add(string(p))
+	j := m.queue.look(string(p))
 	m.group.Go(func() {
 		defer j.end()
-		err := m.insist(j, func(ctx context.Context) error { return m.ask(ctx, p) })
+		err := m.insist(j, func(ctx context.Context) error { return m.ask(ctx, j, p) })
 		if err != nil && m.ctx.Err() == nil {
 			m.log.Warn("file not looked up in the store", "path", p, "err", err)
 		}
@@ -216,8 +219,10 @@ func (m *FS) doubtHeld(p manifest.Path) {
 	})
 }
 
-// ask looks at what the bucket has at p and brings it into the tree.
-func (m *FS) ask(ctx context.Context, p manifest.Path) error {
+// ask looks at what the bucket has at p and brings it into the tree, in j's
+// turn. What is about to be changed here is in the tree already: an answer from
+// before that would bring back what was removed.
+func (m *FS) ask(ctx context.Context, j *job, p manifest.Path) error {
 	m.count.asked.Add(1)
 	info, err := m.look(ctx, p)
 	m.tree.mu.Lock()
@@ -226,6 +231,7 @@ func (m *FS) ask(ctx context.Context, p manifest.Path) error {
 	switch {
 	case errors.Is(err, objstore.ErrNoBucket), err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
+	case j.overtaken(string(p)):
 	case err != nil && n != nil && !n.is(isDir) && n.rev != "":
 		m.vanish(n)
 	case err == nil && n.differs(fileOf(p, info)):

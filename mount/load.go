@@ -106,7 +106,7 @@ func (m *FS) loadObject(info objstore.Info, known *manifest.Manifest, noted map[
 // loadLogs reads the logs of all sources.
 func (m *FS) loadLogs(ctx context.Context) (*manifest.Manifest, error) {
 	all := manifest.New()
-	sources, err := m.sources(ctx)
+	sources, err := m.opt.Sources(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -126,27 +126,6 @@ func (m *FS) loadLogs(ctx context.Context) (*manifest.Manifest, error) {
 		m.mu.Unlock()
 	}
 	return all, nil
-}
-
-// sources lists the sources that have a log.
-func (m *FS) sources(ctx context.Context) ([]string, error) {
-	const prefix = manifest.Reserved + "/sources/"
-	var list []string
-	for after := ""; ; {
-		name := ""
-		for info, err := range m.opt.Store.List(ctx, prefix, after) {
-			if err != nil {
-				return nil, err
-			}
-			name, _, _ = strings.Cut(info.Key[len(prefix):], "/")
-			break
-		}
-		if name == "" {
-			return list, nil
-		}
-		list = append(list, name)
-		after = prefix + name + "0" // '0' follows '/'
-	}
 }
 
 func (m *FS) loadNotes(ctx context.Context) (map[manifest.Path]manifest.Write, error) {
@@ -210,7 +189,7 @@ func (m *FS) takeNoted(w manifest.Write) {
 }
 
 func (m *FS) catchUpLogs(ctx context.Context) error {
-	sources, err := m.sources(ctx)
+	sources, err := m.opt.Sources(ctx)
 	if err != nil {
 		return err
 	}

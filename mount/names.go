@@ -127,6 +127,7 @@ func (m *FS) keep(dir *node) {
 func (m *FS) unlink(n *node) {
 	key, rev, f := string(n.path()), n.rev, n.file // it is there when its turn comes
 	m.tree.unlink(n)
+	m.removed.add(n.path(), rev)
 	n.flags |= removed
 	n.parent.mtime = time.Now().UnixNano()
 	m.keep(n.parent)
@@ -247,6 +248,7 @@ func (m *FS) moveObject(o move, prev objstore.Rev, victim *file) {
 		return
 	}
 	to := string(n.path())
+	m.removed.add(manifest.Path(o.from), n.rev)
 	if n.more == nil {
 		n.more = &details{}
 	} else {

@@ -36,9 +36,10 @@ type Options struct {
 	State  string // directory of the journal and of what waits for its upload
 	Writer string // id of the agent
 
-	Logs  func(source string) *manifest.Log // how a source's log is read
-	Notes *manifest.Notes                   // what mounts wrote
-	Life  string                            // random, of this life of the mount: what it announces has it
+	Sources func(ctx context.Context) ([]string, error) // those that have a log
+	Logs    func(source string) *manifest.Log           // how a source's log is read
+	Notes   *manifest.Notes                             // what mounts wrote
+	Life    string                                      // random, of this life of the mount: what it announces has it
 
 	ReadOnly   bool
 	Xattrs     bool // extended attributes are kept; every write(2) costs a request more then
@@ -79,7 +80,7 @@ func (o *Options) fill() {
 // A Status is a mount at one moment. The totals count since the start.
 type Status struct {
 	Ready   bool
-	Alive   bool // the bus is
+	Trusted bool // nothing that is announced is missed; opens ask the store else
 	Files   int
 	Bytes   int64
 	Open    int // handles

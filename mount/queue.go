@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -12,9 +13,10 @@ import (
 type queue struct {
 	slots chan struct{} // one for each job that may talk to the store
 
-	mu   sync.Mutex // guards what follows
-	tail map[string]*job
-	open map[*job]struct{}
+	mu      sync.Mutex // guards what follows
+	tail    map[string]*job
+	changes map[string]int // of each key, how many jobs change it
+	open    map[*job]struct{}
 }
 
 // A job is a change that is under way. Its owner waits for its turn, does it,
@@ -22,6 +24,7 @@ type queue struct {
 type job struct {
 	q     *queue
 	keys  []string
+	looks bool // changes nothing
 	after []*job
 	done  chan struct{} // closed by end
 }
@@ -30,19 +33,28 @@ type job struct {
 const parallel = 64
 
 func newQueue() *queue {
-	return &queue{slots: make(chan struct{}, parallel), tail: map[string]*job{}, open: map[*job]struct{}{}}
+	return &queue{slots: make(chan struct{}, parallel), tail: map[string]*job{}, changes: map[string]int{}, open: map[*job]struct{}{}}
 }
 
-// add enters a job on keys; one that ends in a slash is a directory's marker.
-func (q *queue) add(keys ...string) *job {
-	j := &job{q: q, keys: keys, done: make(chan struct{})}
+// add enters a job that changes keys; one that ends in a slash is a directory's
+// marker.
+func (q *queue) add(keys ...string) *job { return q.enter(&job{keys: keys}) }
+
+// look enters a job that only looks at key.
+func (q *queue) look(key string) *job { return q.enter(&job{keys: []string{key}, looks: true}) }
+
+func (q *queue) enter(j *job) *job {
+	j.q, j.done = q, make(chan struct{})
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, key := range keys {
+	for _, key := range j.keys {
 		j.follow(key)
 	}
-	for _, key := range keys {
+	for _, key := range j.keys {
 		q.tail[key] = j
+		if !j.looks {
+			q.changes[key]++
+		}
 	}
 	q.open[j] = struct{}{}
 	return j
@@ -103,6 +115,12 @@ func (j *job) end() {
 		if j.q.tail[key] == j {
 			delete(j.q.tail, key)
 		}
+		if j.looks {
+			continue
+		}
+		if j.q.changes[key]--; j.q.changes[key] == 0 {
+			delete(j.q.changes, key)
+		}
 	}
 	delete(j.q.open, j)
 	close(j.done)
@@ -110,10 +128,21 @@ func (j *job) end() {
 
 // drain waits for all jobs that are under way now.
 func (q *queue) drain(ctx context.Context) error {
+	return q.wait(ctx, func(*job) bool { return true })
+}
+
+// looked waits for the looks at keys that begin with prefix.
+func (q *queue) looked(ctx context.Context, prefix string) error {
+	return q.wait(ctx, func(j *job) bool { return j.looks && strings.HasPrefix(j.keys[0], prefix) })
+}
+
+func (q *queue) wait(ctx context.Context, of func(*job) bool) error {
 	q.mu.Lock()
-	jobs := make([]*job, 0, len(q.open))
+	var jobs []*job
 	for j := range q.open {
-		jobs = append(jobs, j)
+		if of(j) {
+			jobs = append(jobs, j)
+		}
 	}
 	q.mu.Unlock()
 	for _, j := range jobs {
@@ -126,11 +155,17 @@ func (q *queue) drain(ctx context.Context) error {
 	return nil
 }
 
-// pending returns how many jobs are under way.
-func (q *queue) pending() int {
+// changing returns how many changes are under way.
+func (q *queue) changing() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.open)
+	n := 0
+	for j := range q.open {
+		if !j.looks {
+			n++
+		}
+	}
+	return n
 }
 
 // busy reports whether a job on key is under way.
@@ -138,4 +173,15 @@ func (q *queue) busy(key string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.tail[key] != nil
+}
+
+// overtaken reports whether another job, after j, is going to change key.
+func (j *job) overtaken(key string) bool {
+	j.q.mu.Lock()
+	defer j.q.mu.Unlock()
+	others := j.q.changes[key]
+	if !j.looks && slices.Contains(j.keys, key) {
+		others--
+	}
+	return others > 0
 }

@@ -51,7 +51,7 @@ func TestQueueOrder(t *testing.T) {
 				t.Errorf("%q came after %q: %q", pair[0], pair[1], order)
 			}
 		}
-		if n := q.pending(); n != 0 {
+		if n := q.changing(); n != 0 {
 			t.Errorf("%d jobs left", n)
 		}
 	})

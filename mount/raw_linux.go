@@ -84,24 +84,51 @@ func (r *raw) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out 
 		return fuse.Status(syscall.ENAMETOOLONG)
 	}
 	r.m.tree.mu.Lock()
+	found := r.found(r.node(h.NodeId), name, out)
+	r.m.tree.mu.Unlock()
+	if found {
+		return fuse.OK
+	}
+	// Somebody may just have made it. An open of a name that is there asks for
+	// that itself; one that is not there gets no further than this.
+	ctx, end := context.WithTimeout(context.Background(), missWait)
+	defer end()
+	sure := r.m.heard(ctx)
+	r.m.tree.mu.Lock()
 	defer r.m.tree.mu.Unlock()
 	dir := r.node(h.NodeId)
+	if r.found(dir, name, out) {
+		return fuse.OK
+	}
+	return r.absent(dir, name, sure, out)
+}
+
+// missWait bounds how long a look-up waits for the bus. The kernel holds the
+// directory meanwhile.
+const missWait = 200 * time.Millisecond
+
+// found gives the kernel what stands at name, if there is something. The tree's
+// mutex is held.
+func (r *raw) found(dir *node, name string, out *fuse.EntryOut) bool {
+	if dir == nil || dir.kids[name] == nil {
+		return false
+	}
+	r.entry(dir.kids[name], out)
+	return true
+}
+
+// absent tells the kernel that there is no such name, for it to remember while
+// that is sure. The tree's mutex is held.
+func (r *raw) absent(dir *node, name string, sure bool, out *fuse.EntryOut) fuse.Status {
 	if dir == nil {
 		return fuse.ENOENT
 	}
-	n := dir.kids[name]
-	if n == nil {
-		return r.absent(dir, name, out)
-	}
-	r.entry(n, out)
-	return fuse.OK
-}
-
-// absent tells the kernel that there is no such name, for it to remember.
-func (r *raw) absent(dir *node, name string, out *fuse.EntryOut) fuse.Status {
-	valid := r.valid()
-	if valid == trusted && !r.m.kernel.missing(dir.id, name) {
-		valid = doubtful
+	valid := doubtful
+	switch {
+	case r.m.doubts[dir.path().Join(name)] > 0:
+		valid = 0
+	case sure && r.valid() == trusted && r.m.kernel.missing(dir.id, name):
+		valid = trusted
 	}
 	out.NodeId = 0
 	out.SetEntryTimeout(valid)

@@ -155,7 +155,7 @@ func (u *upload) send(ctx context.Context, m *FS) (objstore.Info, error) {
 
 // beside keeps what was written to p under another name, since somebody else's
 // version stands there; the node makes way for that. It returns errStale.
-func (m *FS) beside(ctx context.Context, f *file, p manifest.Path) error {
+func (m *FS) beside(ctx context.Context, f *file, j *job, p manifest.Path) error {
 	m.count.conflicts.Add(1)
 	up, info, err := m.keepBeside(ctx, f, p)
 	if err != nil {
@@ -172,7 +172,7 @@ func (m *FS) beside(ctx context.Context, f *file, p manifest.Path) error {
 	if err := m.tell(ctx, w); err != nil {
 		return err
 	}
-	if err := m.ask(ctx, p); err != nil {
+	if err := m.ask(ctx, j, p); err != nil {
 		m.log.Debug("version not looked up", "path", p, "err", err)
 	}
 	return errStale
@@ -181,10 +181,10 @@ func (m *FS) beside(ctx context.Context, f *file, p manifest.Path) error {
 // keepBeside uploads the content of f under the name of a conflict. One that is
 // taken already, by another conflict of the same millisecond, is tried again.
 func (m *FS) keepBeside(ctx context.Context, f *file, p manifest.Path) (*upload, objstore.Info, error) {
-	now := time.Now().UTC()
+	now := time.Now()
 	for attempt := range 10 {
 		at := now.Add(time.Duration(attempt) * time.Millisecond)
-		up, err := m.content(ctx, f, p+manifest.Path(".skyagent-conflict-"+at.Format("20060102T150405.000Z")))
+		up, err := m.content(ctx, f, p.Conflict(at))
 		if err != nil {
 			return nil, objstore.Info{}, err
 		}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"strings"
 
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
@@ -20,6 +21,25 @@ type logBucket struct{ store objstore.Store }
 // OpenLog returns the log of source in store.
 func OpenLog(store objstore.Store, source string) *manifest.Log {
 	return manifest.NewLog(logBucket{store}, source)
+}
+
+// Sources lists the sources that have a log in store, by one request for each.
+func Sources(ctx context.Context, store objstore.Store) ([]string, error) {
+	const prefix = manifest.Reserved + "/sources/"
+	next := func(after string) (string, error) {
+		for info, err := range store.List(ctx, prefix, after) {
+			name, _, _ := strings.Cut(strings.TrimPrefix(info.Key, prefix), "/")
+			return name, err
+		}
+		return "", nil
+	}
+	var names []string
+	name, err := next("")
+	for name != "" && err == nil {
+		names = append(names, name)
+		name, err = next(prefix + name + "0") // '0' follows '/'
+	}
+	return names, err
 }
 
 func (b logBucket) Read(ctx context.Context, key string) ([]byte, string, error) {

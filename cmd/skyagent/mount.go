@@ -125,16 +125,12 @@ func mountID(dir string) string {
 // An ownMount is a file system of skyagent's that can be asked.
 type ownMount struct{ *mount.FS }
 
-// Refresh implements obliging. What a listing showed to be new is looked up in
-// the background, and waited for here.
+// Refresh implements obliging.
 func (m ownMount) Refresh(ctx context.Context, path string) error {
 	if !m.Status().Ready {
 		return errors.New("the mount is not ready yet")
 	}
-	if err := m.FS.Refresh(ctx, path); err != nil || m.Left() == 0 {
-		return err
-	}
-	return m.Flush(ctx)
+	return m.FS.Refresh(ctx, path)
 }
 
 // Left implements obliging.
@@ -147,6 +143,7 @@ func (a *agent) newMount(t target, dir, state string, cache *blocks.Cache, f mou
 	b.Feed.Ignore(life)
 	opt := mount.Options{
 		Dir: dir, Store: a.store, Name: t.location.URL(), Cache: cache, State: state, Writer: a.key.ID(), Life: life, Bus: b,
+		Sources:  func(ctx context.Context) ([]string, error) { return syncer.Sources(ctx, a.store) },
 		Logs:     func(source string) *manifest.Log { return syncer.OpenLog(a.store, source) },
 		Notes:    syncer.OpenNotes(a.store),
 		ReadOnly: f.readOnly, AllowOther: f.allowOther, WriteBack: f.writeBack, Symlinks: f.symlinks, Xattrs: f.xattrs,
@@ -194,7 +191,7 @@ func (p *program) sayMounted(st mount.Status, a *agent, dir string, took time.Du
 
 func mountMetrics(st mount.Status, c blocks.Stats) metrics.Mount {
 	return metrics.Mount{
-		Files: float64(st.Files), Bytes: float64(st.Bytes), Open: float64(st.Open), Pending: float64(st.Pending), Trusted: st.Alive,
+		Files: float64(st.Files), Bytes: float64(st.Bytes), Open: float64(st.Open), Pending: float64(st.Pending), Trusted: st.Trusted,
 		Uploads: float64(st.Uploads), UploadedBytes: float64(st.UploadedBytes), Conflicts: float64(st.Conflicts), Failed: float64(st.Failed),
 		Heard: float64(st.Heard), Asked: float64(st.Asked), Invalidations: float64(st.Invalidations), Reconciled: float64(st.Reconciled),
 		Hits: float64(c.Hits), Misses: float64(c.Misses),
@@ -211,7 +208,7 @@ func describeMount(r *agentRecord, st mount.Status) {
 		r.State = string(syncer.StateStarting)
 	case st.Reason != "":
 		r.State = string(syncer.StateDegraded)
-	case !st.Alive:
+	case !st.Trusted:
 		r.State, r.Reason = string(syncer.StateDegraded), "the bus is away; opens ask the store"
 	case st.Pending > 0:
 		r.State = string(syncer.StateSyncing)

@@ -172,7 +172,7 @@ func newRefresher(m *mounter.Mount, store objstore.Store, log *slog.Logger) *ref
 // starts now has cached. It comes before run.
 func (r *refresher) begin(ctx context.Context) error {
 	r.noted = manifest.NotesPos{Newest: time.Now().UnixNano()}
-	sources, err := sourcesIn(ctx, r.store)
+	sources, err := syncer.Sources(ctx, r.store)
 	if err != nil {
 		return err
 	}
@@ -184,25 +184,6 @@ func (r *refresher) begin(ctx context.Context) error {
 		r.logs[source] = pos
 	}
 	return nil
-}
-
-// sourcesIn lists the sources that have a log, by one request for each.
-func sourcesIn(ctx context.Context, store objstore.Store) ([]string, error) {
-	const prefix = manifest.Reserved + "/sources/"
-	next := func(after string) (string, error) {
-		for info, err := range store.List(ctx, prefix, after) {
-			name, _, _ := strings.Cut(strings.TrimPrefix(info.Key, prefix), "/")
-			return name, err
-		}
-		return "", nil
-	}
-	var names []string
-	name, err := next("")
-	for name != "" && err == nil {
-		names = append(names, name)
-		name, err = next(prefix + name + "0") // '0' follows '/'
-	}
-	return names, err
 }
 
 // hear is for bus.Feed.Run; it does not block.
@@ -329,7 +310,7 @@ func (r *refresher) setReason(err error) {
 
 // missed returns what the logs and the notes say that was not heard.
 func (r *refresher) missed(ctx context.Context) ([]manifest.Path, error) {
-	sources, err := sourcesIn(ctx, r.store)
+	sources, err := syncer.Sources(ctx, r.store)
 	if err != nil {
 		return nil, err
 	}

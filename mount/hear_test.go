@@ -1,0 +1,106 @@
+package mount
+
+import (
+	"bytes"
+	"context"
+	"testing"
+
+	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/mount/blocks"
+	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/objstore/storetest"
+)
+
+// A slowHead is a store whose look-ups wait for leave after they have looked.
+type slowHead struct {
+	objstore.Store
+	looked chan struct{}
+	leave  chan struct{}
+}
+
+func (s slowHead) Head(ctx context.Context, key string) (objstore.Info, error) {
+	info, err := s.Store.Head(ctx, key)
+	s.looked <- struct{}{}
+	<-s.leave
+	return info, err
+}
+
+// mounted returns an FS of a store that has an object "a", and that object's
+// state. No kernel is asked.
+func mounted(t *testing.T, wrap func(objstore.Store) objstore.Store) (*FS, manifest.File) {
+	t.Helper()
+	store := storetest.NewMemory()
+	info, err := store.Put(t.Context(), "a", bytes.NewReader([]byte("content")), 7, objstore.PutOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped := wrap(store)
+	cache, err := blocks.Open(blocks.Options{Dir: t.TempDir(), Store: wrapped, Bucket: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cache.Close() })
+	m := New(Options{Store: wrapped, Cache: cache, State: t.TempDir(),
+		Sources: func(context.Context) ([]string, error) { return nil, nil }})
+	if err := m.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.cancel(); m.group.Wait() })
+	if err := m.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return m, manifest.File{Path: "a", Mode: 0o644, Size: info.Size, Rev: string(info.Rev)}
+}
+
+func (m *FS) has(p manifest.Path) bool {
+	m.tree.mu.RLock()
+	defer m.tree.mu.RUnlock()
+	return m.tree.find(p) != nil
+}
+
+func (m *FS) unlinkPath(p manifest.Path) {
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	m.unlink(m.tree.find(p))
+}
+
+// TestLookOvertaken removes a file while the store is asked about it: the
+// answer, from before, does not bring it back.
+func TestLookOvertaken(t *testing.T) {
+	s := slowHead{looked: make(chan struct{}, 16), leave: make(chan struct{})}
+	m, f := mounted(t, func(store objstore.Store) objstore.Store { s.Store = store; return s })
+	other := f
+	other.Rev += "-next" // news that do not lead on: the store is asked
+	m.take(manifest.Write{Change: manifest.Change{Op: manifest.Put, File: other}, Prev: "unknown"}, false)
+	<-s.looked
+	m.unlinkPath("a")
+	close(s.leave)
+	if err := m.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m.has("a") {
+		t.Error("a removed file is back")
+	}
+}
+
+// TestLateNews removes a file before the news of its creation come.
+func TestLateNews(t *testing.T) {
+	m, f := mounted(t, func(store objstore.Store) objstore.Store { return store })
+	m.unlinkPath("a")
+	if err := m.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m.take(manifest.Write{Change: manifest.Change{Op: manifest.Put, File: f}}, false)
+	if err := m.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m.has("a") {
+		t.Error("late news brought a removed file back")
+	}
+	other := f
+	other.Path, other.Rev = "b", "1"
+	m.take(manifest.Write{Change: manifest.Change{Op: manifest.Put, File: other}}, false)
+	if !m.has("b") {
+		t.Error("news of another file were not taken")
+	}
+}

@@ -44,6 +44,8 @@ type FS struct {
 	kernel  kernel // told of what has changed
 	handles handles
 	walks   walks
+	locks   locks
+	refused refusals
 
 	keeping   atomic.Int64  // numbers names of stages
 	trust     atomic.Bool   // the kernel may keep what it was told
@@ -76,6 +78,7 @@ func New(opt Options) *FS {
 		doubts: map[manifest.Path]int{}, logs: map[string]manifest.Position{}, attrs: map[*node]manifest.File{},
 	}
 	m.kernel.init()
+	m.locks.files = map[lockID]*lock{}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	return m
 }

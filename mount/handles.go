@@ -12,7 +12,7 @@ import (
 // A handle is one open(2) of a file, or of a directory.
 type handle struct {
 	file   *file
-	names  []string // of a directory, as they were when it was opened
+	places []place // of a directory, as they were when it was read first
 	dir    *node
 	writes bool
 	owner  uint32 // process that opened it

@@ -666,7 +666,8 @@ func (r *raw) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.Dir
 }
 
 // list adds the names of an open directory from an offset on. "." and ".." come
-// without a node.
+// without a node. An offset means the same to every handle: the kernel goes on
+// with one where it has forgotten what another one read.
 func (r *raw) list(in *fuse.ReadIn, add func(*handle, *node, fuse.DirEntry) bool) fuse.Status {
 	h := r.m.handles.get(in.Fh)
 	if h == nil || h.dir == nil {
@@ -674,30 +675,35 @@ func (r *raw) list(in *fuse.ReadIn, add func(*handle, *node, fuse.DirEntry) bool
 	}
 	r.m.tree.mu.Lock()
 	defer r.m.tree.mu.Unlock()
-	if in.Offset == 0 { // opened, or rewound
-		h.names = append([]string{".", ".."}, h.dir.names()...)
-		r.m.walks.opened(h.dir, h.names[2:])
+	if in.Offset == 0 || h.places == nil { // opened, or rewound
+		h.places = h.dir.places()
+		r.m.walks.opened(h.dir, h.dir.names())
 	}
-	for i := int(in.Offset); i < len(h.names); i++ {
-		e := fuse.DirEntry{Name: h.names[i], Off: uint64(i + 1), Mode: syscall.S_IFDIR, Ino: h.dir.ino}
+	for _, p := range after(h.places, in.Offset) {
+		e := fuse.DirEntry{Name: p.name, Off: p.offset, Mode: syscall.S_IFDIR, Ino: h.dir.ino}
 		var n *node
-		if i > 1 {
-			if n = h.dir.kids.get(h.names[i]); n == nil {
+		if p.offset > parentOffset {
+			if n = h.dir.kids.get(p.name); n == nil {
 				continue
 			}
-			e.Ino = n.ino
-			if !n.is(isDir) {
-				e.Mode = syscall.S_IFREG
-			}
-			if r.m.shownLink(n) {
-				e.Mode = syscall.S_IFLNK
-			}
+			e.Ino, e.Mode = n.ino, r.m.typeOf(n)
 		}
 		if !add(h, n, e) {
 			break
 		}
 	}
 	return fuse.OK
+}
+
+// typeOf returns what the kernel calls the type of n.
+func (m *FS) typeOf(n *node) uint32 {
+	switch {
+	case n.is(isDir):
+		return syscall.S_IFDIR
+	case m.shownLink(n):
+		return syscall.S_IFLNK
+	}
+	return syscall.S_IFREG
 }
 
 func (r *raw) ReleaseDir(in *fuse.ReleaseIn) { r.m.handles.take(in.Fh) }

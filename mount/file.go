@@ -355,6 +355,10 @@ func (m *FS) settle(f *file, up *upload) {
 	mtime, perm, size, xattrs := f.n.mtime, f.n.perm, f.n.size, f.n.xattrs()
 	f.n.set(up.file)
 	f.n.keepXattrs(xattrs)
+	sent := f.n.mtime == mtime && f.n.perm == perm && f.n.xattrs() == up.file.Xattrs
 	f.n.mtime, f.n.perm, f.n.size = mtime, perm, size
 	f.n.flags &^= logged
+	if same && !sent {
+		m.setAttrs(f.n) // changed during the upload
+	}
 }

@@ -269,8 +269,9 @@ func (m *FS) believe(ctx context.Context, n *node) error {
 	unsure := m.doubts[p] > 0
 	m.tree.mu.RUnlock()
 	switch {
-	case gone:
+	case gone && sure && !unsure:
 		return errStale
+	case gone: // what the kernel looks up next must be new enough
 	case file != nil && file.dirty.Load() || rev == "" || sure && !unsure:
 		return nil
 	}

@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -91,4 +92,63 @@ func TestMountVisible(t *testing.T) {
 				n, closed[100], closed[198], opened[100], opened[198])
 		})
 	}
+}
+
+// TestMountIdle leaves a mount alone whose files are all cached, and looks at
+// them again: nothing of that costs a request. The tree comes from one listing.
+func TestMountIdle(t *testing.T) {
+	r := newRig(t)
+	files, idle := 1000, 3*time.Second
+	if os.Getenv("SKYAGENT_LONG") != "" {
+		files, idle = 10_000, time.Minute
+	}
+	for i := range files {
+		write(t, filepath.Join(r.source, fmt.Sprint("dir-", i%10), fmt.Sprint("file-", i)), fmt.Sprint("content ", i))
+	}
+	if res := r.home.Run(t, "sync", r.source, "--to", r.url); res.Code != 0 {
+		t.Fatal(res.Stderr)
+	}
+	proxy := servers.NewProxy(t, r.server.Endpoint)
+	r.home.Env = append(r.home.Env, "AWS_ENDPOINT_URL_S3="+proxy.URL)
+	dir := r.mounts(t, 1)[0]
+	started := proxy.Take()
+	list(t, dir, files)
+	if asked := proxy.Take(); len(asked) != 0 {
+		t.Errorf("ls -lR of %d files cost %d requests, the first %q", files, len(asked), asked[0])
+	}
+	readAll(t, dir)
+	proxy.Take()
+	<-time.After(idle) // the time is what is tested
+	list(t, dir, files)
+	readAll(t, dir)
+	if asked := proxy.Take(); len(asked) != 0 {
+		t.Errorf("%v of idleness and reading all again cost %d requests, the first %q", idle, len(asked), asked[0])
+	}
+	t.Logf("%d files, %v idle: 0 requests; mounting took %d", files, idle, len(started))
+}
+
+// list looks at all files below dir, as ls -lR does, and wants n of them.
+func list(t *testing.T, dir string, n int) {
+	t.Helper()
+	found := 0
+	must(t, filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			found++
+			_, err = d.Info()
+		}
+		return err
+	}))
+	if found != n {
+		t.Errorf("%d files, want %d", found, n)
+	}
+}
+
+func readAll(t *testing.T, dir string) {
+	t.Helper()
+	must(t, fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			_, err = os.ReadFile(filepath.Join(dir, path))
+		}
+		return err
+	}))
 }

@@ -146,6 +146,7 @@ func (m *FS) takeDir(w manifest.Write, fromLog bool) {
 	}
 	if !fromLog {
 		n.flags |= marked
+		n.keepXattrs(w.Xattrs)
 	}
 }
 
@@ -164,7 +165,7 @@ func (m *FS) install(f manifest.File, fromLog bool) *node {
 		m.tellName(dir, name)
 	case n.is(isDir):
 		return nil
-	case n.rev == objstore.Rev(f.Rev):
+	case n.rev == objstore.Rev(f.Rev) && n.is(isLink) == f.IsLink():
 		if n.file != nil && n.file.dirty.Load() {
 			return n
 		}
@@ -233,10 +234,15 @@ func (m *FS) ask(ctx context.Context, j *job, p manifest.Path) error {
 	case j.overtaken(string(p)):
 	case err != nil && n != nil && !n.is(isDir) && n.rev != "":
 		m.vanish(n)
-	case err == nil && (n == nil || n.rev != info.Rev || n.size != info.Size && n.file == nil):
+	case err == nil && n.differs(fileOf(p, info)):
 		m.install(fileOf(p, info), false)
 	}
 	return nil
+}
+
+// differs reports whether n, nil for nothing, is not f. The tree's mutex is held.
+func (n *node) differs(f manifest.File) bool {
+	return n == nil || n.rev != objstore.Rev(f.Rev) || n.file == nil && (n.size != f.Size || n.is(isLink) != f.IsLink())
 }
 
 // look describes the object at p. One that is news is looked at until two answers

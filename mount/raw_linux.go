@@ -58,6 +58,9 @@ func (r *raw) attr(n *node, out *fuse.Attr) {
 	if n.is(isDir) {
 		out.Mode, out.Nlink, out.Size = uint32(n.perm)|syscall.S_IFDIR, 2, 4096
 	}
+	if r.m.shownLink(n) {
+		out.Mode = 0o777 | syscall.S_IFLNK
+	}
 	if n.is(removed) {
 		out.Nlink = 0
 	}
@@ -200,6 +203,9 @@ func (r *raw) resize(cancel <-chan struct{}, in *fuse.SetAttrIn, size int64) err
 		if h == nil || h.file == nil {
 			return syscall.EBADF
 		}
+		if h.forfeit.Load() {
+			return errStale
+		}
 		return r.m.truncate(ctx, h.file, size)
 	}
 	r.m.tree.mu.Lock()
@@ -253,6 +259,8 @@ func (r *raw) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out
 		return fuse.Status(syscall.EEXIST)
 	case n != nil && n.is(isDir):
 		return fuse.Status(syscall.EISDIR)
+	case n != nil && r.m.shownLink(n):
+		return fuse.Status(errStale) // the kernel looks, and follows it
 	}
 	if err := r.fits(dir, name); err != nil {
 		return r.status(err)
@@ -411,7 +419,54 @@ func (r *raw) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fu
 }
 
 func (r *raw) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
-	return fuse.EPERM
+	n, f, err := r.symlink(h.NodeId, target, name)
+	if err != nil {
+		return r.status(err)
+	}
+	ctx, end := r.context(cancel, h.Pid)
+	defer end()
+	if err := r.m.fill(ctx, f, target); err != nil {
+		return r.status(err)
+	}
+	r.m.tree.mu.Lock()
+	defer r.m.tree.mu.Unlock()
+	r.entry(n, out)
+	return fuse.OK
+}
+
+func (r *raw) symlink(dirID uint64, target, name string) (*node, *file, error) {
+	r.m.tree.mu.Lock()
+	defer r.m.tree.mu.Unlock()
+	dir, n, code := r.into(dirID, name)
+	switch {
+	case !code.Ok():
+		return nil, nil, syscall.Errno(code)
+	case n != nil:
+		return nil, nil, syscall.EEXIST
+	case !r.m.opt.Symlinks:
+		return nil, nil, syscall.EPERM
+	case len(target) > maxTarget:
+		return nil, nil, syscall.ENAMETOOLONG
+	}
+	if err := r.fits(dir, name); err != nil {
+		return nil, nil, err
+	}
+	n, f := r.m.symlink(dir, name)
+	return n, f, nil
+}
+
+func (r *raw) Readlink(cancel <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Status) {
+	r.m.tree.mu.RLock()
+	n := r.node(h.NodeId)
+	shown := n != nil && r.m.shownLink(n)
+	r.m.tree.mu.RUnlock()
+	if !shown {
+		return nil, fuse.EINVAL
+	}
+	ctx, end := r.context(cancel, h.Pid)
+	defer end()
+	target, err := r.m.target(ctx, n)
+	return target, r.status(err)
 }
 
 func (r *raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
@@ -427,8 +482,11 @@ func (r *raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 	if n == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	if err := r.m.believe(ctx, n); err != nil {
-		return r.status(err)
+	if !r.m.refused.again(in.Pid, n, in.NodeId) {
+		if err := r.m.believe(ctx, n); err != nil {
+			r.m.refused.note(in.Pid, n, in.NodeId)
+			return r.status(err)
+		}
 	}
 	r.m.tree.mu.Lock()
 	f := r.m.openFile(n, writes)
@@ -468,7 +526,14 @@ func (r *raw) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 	}
 	ctx, end := r.context(cancel, in.Pid)
 	defer end()
-	if err := r.m.write(ctx, h.file, data, int64(in.Offset)); err != nil {
+	if h.forfeit.Load() {
+		return 0, fuse.Status(errStale)
+	}
+	write := r.m.write
+	if in.Flags&syscall.O_APPEND != 0 && h.file.version.Load() > 0 {
+		write = r.m.append // the kernel may have the end of another version in mind
+	}
+	if err := write(ctx, h.file, data, int64(in.Offset)); err != nil {
 		return 0, r.status(err)
 	}
 	return uint32(len(data)), fuse.OK
@@ -485,10 +550,14 @@ func (r *raw) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	if h == nil || h.file == nil {
 		return fuse.EBADF
 	}
-	if !h.writes || !h.file.dirty.Load() || r.goesOn(h, in.Pid) {
-		return fuse.OK
+	code := fuse.OK
+	if h.writes && h.file.dirty.Load() && !r.goesOn(h, in.Pid) {
+		code = r.upload(cancel, in.Pid, h)
 	}
-	return r.upload(cancel, in.Pid, h)
+	if unlocked := r.closeLocks(cancel, in, h); code.Ok() {
+		return unlocked
+	}
+	return code
 }
 
 // goesOn reports whether who opened h, or who closes it now, has it open still.
@@ -522,6 +591,7 @@ func (r *raw) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
 		return
 	}
 	h.close()
+	r.m.dropLocks(h)
 	r.m.closed(h.file, h.writes)
 	if h.writes && h.file.dirty.Load() {
 		r.m.saveLater(h.file) // a mapping was written to, or a copy was closed last
@@ -541,6 +611,9 @@ func (r *raw) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Statu
 	h := r.m.handles.get(in.Fh)
 	if h == nil || h.file == nil {
 		return fuse.EBADF
+	}
+	if h.forfeit.Load() {
+		return fuse.Status(errStale)
 	}
 	ctx, done := r.context(cancel, in.Pid)
 	defer done()
@@ -593,7 +666,8 @@ func (r *raw) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.Dir
 }
 
 // list adds the names of an open directory from an offset on. "." and ".." come
-// without a node.
+// without a node. An offset means the same to every handle: the kernel goes on
+// with one where it has forgotten what another one read.
 func (r *raw) list(in *fuse.ReadIn, add func(*handle, *node, fuse.DirEntry) bool) fuse.Status {
 	h := r.m.handles.get(in.Fh)
 	if h == nil || h.dir == nil {
@@ -601,27 +675,35 @@ func (r *raw) list(in *fuse.ReadIn, add func(*handle, *node, fuse.DirEntry) bool
 	}
 	r.m.tree.mu.Lock()
 	defer r.m.tree.mu.Unlock()
-	if in.Offset == 0 { // opened, or rewound
-		h.names = append([]string{".", ".."}, h.dir.names()...)
-		r.m.walks.opened(h.dir, h.names[2:])
+	if in.Offset == 0 || h.places == nil { // opened, or rewound
+		h.places = h.dir.places()
+		r.m.walks.opened(h.dir, h.dir.names())
 	}
-	for i := int(in.Offset); i < len(h.names); i++ {
-		e := fuse.DirEntry{Name: h.names[i], Off: uint64(i + 1), Mode: syscall.S_IFDIR, Ino: h.dir.ino}
+	for _, p := range after(h.places, in.Offset) {
+		e := fuse.DirEntry{Name: p.name, Off: p.offset, Mode: syscall.S_IFDIR, Ino: h.dir.ino}
 		var n *node
-		if i > 1 {
-			if n = h.dir.kids.get(h.names[i]); n == nil {
+		if p.offset > parentOffset {
+			if n = h.dir.kids.get(p.name); n == nil {
 				continue
 			}
-			e.Ino = n.ino
-			if !n.is(isDir) {
-				e.Mode = syscall.S_IFREG
-			}
+			e.Ino, e.Mode = n.ino, r.m.typeOf(n)
 		}
 		if !add(h, n, e) {
 			break
 		}
 	}
 	return fuse.OK
+}
+
+// typeOf returns what the kernel calls the type of n.
+func (m *FS) typeOf(n *node) uint32 {
+	switch {
+	case n.is(isDir):
+		return syscall.S_IFDIR
+	case m.shownLink(n):
+		return syscall.S_IFLNK
+	}
+	return syscall.S_IFREG
 }
 
 func (r *raw) ReleaseDir(in *fuse.ReleaseIn) { r.m.handles.take(in.Fh) }

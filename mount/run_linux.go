@@ -100,7 +100,9 @@ func (m *FS) mount() (*fuse.Server, error) {
 		Name: "skyagent", FsName: m.opt.Name, AllowOther: m.opt.AllowOther,
 		Options:       []string{"default_permissions"},
 		MaxBackground: 64, MaxWrite: 1 << 20, MaxReadAhead: 1 << 20,
-		DisableXAttrs: true, DisableSplice: true, ExplicitDataCacheControl: true,
+		EnableLocks:          m.opt.Locks != nil,
+		EnableSymlinkCaching: true, // another target is another node
+		DisableXAttrs:        !m.opt.Xattrs, DisableSplice: true, ExplicitDataCacheControl: true,
 		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_ASYNC_DIO | fuse.CAP_READDIRPLUS_AUTO,
 		DirectMount:       os.Geteuid() == 0,
 		Logger:            log.New(io.Discard, "", 0),
@@ -120,7 +122,7 @@ type fuseNotifier struct{ server *fuse.Server }
 
 func (n fuseNotifier) forgetName(dir uint64, name string) { n.server.EntryNotify(dir, name) }
 func (n fuseNotifier) forgetAttr(id uint64)               { n.server.InodeNotify(id, -1, 0) }
-func (n fuseNotifier) forgetListing(dir uint64)           { n.server.InodeNotify(dir, 0, 0) }
+func (n fuseNotifier) forgetContent(id uint64)            { n.server.InodeNotify(id, 0, 0) }
 
 // clearDead takes away a mount that a killed process left at dir.
 func clearDead(dir string) error {

@@ -32,7 +32,7 @@ func (m *FS) content(ctx context.Context, f *file, p manifest.Path) (*upload, er
 	f.mu.RLock()
 	m.tree.mu.RLock()
 	up := &upload{gen: f.gen, cond: f.cond, hold: f.mu.RUnlock, file: manifest.File{
-		Path: p, Mode: f.n.fileMode(), Size: f.stage.size, MTime: f.n.mtime,
+		Path: p, Mode: f.n.fileMode(), Size: f.stage.size, MTime: f.n.mtime, Xattrs: f.n.xattrs(),
 		PartSize: manifest.PartSize(f.stage.size, f.former.PartSize),
 	}}
 	m.tree.mu.RUnlock()

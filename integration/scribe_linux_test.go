@@ -58,7 +58,9 @@ func newDesk(t *testing.T, dirs []string, failures ...error) *desk {
 		d.ended.Go(func() {
 			for n := 2; s.goesOn(d.quit); n++ {
 				s.write(n%scribeFiles, n)
-				s.check(next, n%scribeFiles)
+				if next.dir != s.dir { // on one mount a file is seen while it is written
+					s.check(next, n%scribeFiles)
+				}
 			}
 		})
 	}

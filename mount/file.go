@@ -25,7 +25,7 @@ type file struct {
 
 	heir atomic.Pointer[objstore.Rev] // what a new file's first upload replaces, after a rename
 
-	upload sync.Mutex // held by the one that uploads; comes before mu
+	upload gate // held by the one that uploads; comes before mu
 
 	mu     sync.RWMutex // guards what follows
 	stage  *stage       // nil while nothing was written
@@ -36,6 +36,21 @@ type file struct {
 	former blocks.Object // what the bucket has, as far as this file knows
 	lost   bool          // somebody else was faster: what is written goes beside
 }
+
+// A gate lets one in at a time. Unlike at a mutex, nobody waits longer than he
+// may: the one inside may wait for a store that hangs.
+type gate chan struct{}
+
+func (g gate) enter(ctx context.Context) error {
+	select {
+	case g <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g gate) leave() { <-g }
 
 // begin makes f a new file, which the bucket does not have.
 func (f *file) begin() {
@@ -48,7 +63,7 @@ func (f *file) begin() {
 func (m *FS) openFile(n *node, writes bool) *file {
 	f := n.file
 	if f == nil {
-		f = &file{n: n, former: n.object(), cond: objstore.Cond{If: n.rev}}
+		f = &file{n: n, former: n.object(), cond: objstore.Cond{If: n.rev}, upload: make(gate, 1)}
 		n.file = f
 	}
 	f.handles++
@@ -223,8 +238,10 @@ func (m *FS) retire(f *file) {
 // flush makes the bucket hold what was written, and tells the others. It
 // returns errStale when somebody else wrote the file since it was opened.
 func (m *FS) flush(ctx context.Context, f *file) error {
-	f.upload.Lock()
-	defer f.upload.Unlock()
+	if err := f.upload.enter(ctx); err != nil {
+		return err
+	}
+	defer f.upload.leave()
 	if !f.dirty.Load() {
 		return nil
 	}

@@ -44,6 +44,7 @@ type FS struct {
 	kernel  kernel // told of what has changed
 	handles handles
 	walks   walks
+	reopens reopens
 
 	keeping   atomic.Int64  // numbers names of stages
 	trust     atomic.Bool   // the kernel may keep what it was told

@@ -400,7 +400,7 @@ func (r *raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 	if n == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	if err := r.m.believe(ctx, n); err != nil {
+	if err := r.believe(ctx, in.Pid, n); err != nil {
 		return r.status(err)
 	}
 	r.m.tree.mu.Lock()
@@ -418,6 +418,38 @@ func (r *raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 	h := &handle{file: f, writes: writes, owner: in.Pid}
 	out.Fh, out.OpenFlags = r.m.handles.add(h), fuse.FOPEN_KEEP_CACHE
 	return fuse.OK
+}
+
+// believe is FS.believe for an open by thread tid, which is sent on at most once.
+func (r *raw) believe(ctx context.Context, tid uint32, n *node) error {
+	same, sent := r.m.reopens.take(tid, n)
+	r.m.tree.mu.RLock()
+	gone := n.is(detached)
+	r.m.tree.mu.RUnlock()
+	if same && !gone {
+		return nil
+	}
+	err := r.m.believe(ctx, n)
+	if err == errStale && !sent {
+		r.sendOn(ctx, tid, n)
+	}
+	return err
+}
+
+// sendOn finds what stands now where n did, for the thread's next open.
+func (r *raw) sendOn(ctx context.Context, tid uint32, n *node) {
+	for range 3 {
+		r.m.tree.mu.RLock()
+		now := r.m.tree.find(n.path())
+		r.m.tree.mu.RUnlock()
+		if now == nil || now == n || now.is(isDir) {
+			return
+		}
+		if r.m.believe(ctx, now) == nil {
+			r.m.reopens.expect(tid, now)
+			return
+		}
+	}
 }
 
 func (r *raw) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {

@@ -47,10 +47,11 @@ bench:
 delta:
 	SKYAGENT_DELTA_SIZE=2048 go test -tags $(GOTAGS) -timeout $(TIMEOUT) -count 1 -run 'TestDelta$$' -v ./integration
 
-# Mounts for longer: random operations against a model, and many processes that
-# write and read the same files. They need Linux, /dev/fuse and root.
+# Mounts for longer: 10 million random operations against a model, and many
+# processes that write and read the same files. It takes an hour, and needs Linux,
+# /dev/fuse and root.
 fsx:
-	SKYAGENT_LONG=1 go test -tags $(GOTAGS) -timeout $(TIMEOUT) -count 1 -run 'TestMountFSX|TestMountRegisters' -v ./integration
+	SKYAGENT_LONG=1 go test -tags $(GOTAGS) -timeout 4h -count 1 -run 'TestMountFSX|TestMountRegisters' -v ./integration
 
 # Against rclone, mc and aws, which it builds or finds; needs Debian for the
 # kernel's sources and awscli, and some 15 GB of disk.

@@ -2,9 +2,11 @@ package integration_test
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -59,23 +61,94 @@ func TestMountPingPong(t *testing.T) {
 	t.Logf("a round of two writes and two reads: p50 %v, p99 %v", took[len(took)/2], took[len(took)*99/100])
 }
 
-// TestMountVisible measures how long after a close all other mounts read it.
+// TestMountVisible has every mount read what another one has just closed, new
+// files and new versions, at the first attempt, and measures how long all of them
+// take.
 func TestMountVisible(t *testing.T) {
-	r := newRig(t)
-	dirs := r.mounts(t, 4)
-	var took []time.Duration
-	for i := range 300 {
-		want := fmt.Sprintf("version %d", i)
-		began := time.Now()
-		write(t, filepath.Join(dirs[i%4], "f"), want)
-		for _, dir := range dirs {
-			waitFor(t, "the write to be read", func() bool {
-				b, err := os.ReadFile(filepath.Join(dir, "f"))
-				return err == nil && string(b) == want
-			})
-		}
-		took = append(took, time.Since(began))
+	for _, n := range []int{2, 8} {
+		t.Run(fmt.Sprintf("%d mounts", n), func(t *testing.T) {
+			r := newRig(t)
+			dirs := r.mounts(t, n)
+			var opened, closed []time.Duration
+			for i := range 200 {
+				name, want := fmt.Sprint("f", i/4), fmt.Sprintf("version %d", i)
+				began := time.Now()
+				write(t, filepath.Join(dirs[i%n], name), want)
+				ended := time.Now()
+				var all sync.WaitGroup
+				for _, dir := range dirs {
+					all.Go(func() {
+						if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != want {
+							t.Errorf("after the close of %q, %s has %q (%v)", want, dir, b, err)
+						}
+					})
+				}
+				all.Wait()
+				opened, closed = append(opened, time.Since(began)), append(closed, time.Since(ended))
+			}
+			slices.Sort(opened)
+			slices.Sort(closed)
+			t.Logf("read on all of %d mounts: from close p50 %v, p99 %v; from the writer's open p50 %v, p99 %v",
+				n, closed[100], closed[198], opened[100], opened[198])
+		})
 	}
-	slices.Sort(took)
-	t.Logf("from open to read on all of 4 mounts: p50 %v, p99 %v", took[150], took[297])
+}
+
+// TestMountIdle leaves a mount alone whose files are all cached, and looks at
+// them again: nothing of that costs a request. The tree comes from one listing.
+func TestMountIdle(t *testing.T) {
+	r := newRig(t)
+	files, idle := 1000, 3*time.Second
+	if os.Getenv("SKYAGENT_LONG") != "" {
+		files, idle = 10_000, time.Minute
+	}
+	for i := range files {
+		write(t, filepath.Join(r.source, fmt.Sprint("dir-", i%10), fmt.Sprint("file-", i)), fmt.Sprint("content ", i))
+	}
+	if res := r.home.Run(t, "sync", r.source, "--to", r.url); res.Code != 0 {
+		t.Fatal(res.Stderr)
+	}
+	proxy := servers.NewProxy(t, r.server.Endpoint)
+	r.home.Env = append(r.home.Env, "AWS_ENDPOINT_URL_S3="+proxy.URL)
+	dir := r.mounts(t, 1)[0]
+	started := proxy.Take()
+	list(t, dir, files)
+	if asked := proxy.Take(); len(asked) != 0 {
+		t.Errorf("ls -lR of %d files cost %d requests, the first %q", files, len(asked), asked[0])
+	}
+	readAll(t, dir)
+	proxy.Take()
+	<-time.After(idle) // the time is what is tested
+	list(t, dir, files)
+	readAll(t, dir)
+	if asked := proxy.Take(); len(asked) != 0 {
+		t.Errorf("%v of idleness and reading all again cost %d requests, the first %q", idle, len(asked), asked[0])
+	}
+	t.Logf("%d files, %v idle: 0 requests; mounting took %d", files, idle, len(started))
+}
+
+// list looks at all files below dir, as ls -lR does, and wants n of them.
+func list(t *testing.T, dir string, n int) {
+	t.Helper()
+	found := 0
+	must(t, filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			found++
+			_, err = d.Info()
+		}
+		return err
+	}))
+	if found != n {
+		t.Errorf("%d files, want %d", found, n)
+	}
+}
+
+func readAll(t *testing.T, dir string) {
+	t.Helper()
+	must(t, fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			_, err = os.ReadFile(filepath.Join(dir, path))
+		}
+		return err
+	}))
 }

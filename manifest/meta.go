@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // Keys of an object's user metadata. mtime is rclone's convention: seconds and
@@ -53,15 +52,13 @@ func (f *File) TakeMeta(meta map[string]string) {
 	}
 }
 
+// metaTime reads seconds since 1970 with up to nine decimals.
 func metaTime(s string) (ns int64, ok bool) {
-	whole, frac, _ := strings.Cut(s, ".")
+	whole, part, _ := strings.Cut(s, ".")
 	sec, err := strconv.ParseInt(whole, 10, 64)
-	if err != nil {
+	if err != nil || len(part) > 9 || sec < 0 || sec > 1<<33 {
 		return 0, false
 	}
-	nanos, err := strconv.ParseInt((frac + "000000000")[:9], 10, 64)
-	if err != nil {
-		return 0, false
-	}
-	return time.Unix(sec, nanos).UnixNano(), true
+	frac, err := strconv.ParseUint(part+"000000000"[len(part):], 10, 64)
+	return sec*1e9 + int64(frac), err == nil
 }

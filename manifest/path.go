@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -44,6 +45,12 @@ func (p Path) Dir() Path {
 
 // Base returns the last element of p.
 func (p Path) Base() string { return path.Base(string(p)) }
+
+// Conflict returns the path beside p under which a version is kept that lost at
+// t to another one.
+func (p Path) Conflict(t time.Time) Path {
+	return p + Path(".skyagent-conflict-"+t.UTC().Format("20060102T150405.000Z"))
+}
 
 // Top returns the first element of p.
 func (p Path) Top() string {

@@ -235,7 +235,7 @@ func (m *FS) setTrust(trust bool) {
 // believe reports whether what the tree says of n may be served to an open: it
 // is asked for all that was announced before, or the store for the object.
 func (m *FS) believe(ctx context.Context, n *node) error {
-	fenced := m.trust.Load() && m.opt.Bus.Fence(ctx) == nil
+	sure := m.heard(ctx)
 	m.tree.mu.RLock()
 	gone, p, rev, file := n.is(detached), n.path(), n.rev, n.file
 	unsure := m.doubts[p] > 0
@@ -243,7 +243,7 @@ func (m *FS) believe(ctx context.Context, n *node) error {
 	switch {
 	case gone:
 		return errStale
-	case file != nil && file.dirty.Load() || rev == "" || fenced && !unsure:
+	case file != nil && file.dirty.Load() || rev == "" || sure && !unsure:
 		return nil
 	}
 	if err := m.askInTurn(ctx, p); err != nil {
@@ -255,6 +255,12 @@ func (m *FS) believe(ctx context.Context, n *node) error {
 		return errStale
 	}
 	return nil
+}
+
+// heard returns when the tree has all that had been announced when it was
+// called, or false when that is not known.
+func (m *FS) heard(ctx context.Context) bool {
+	return m.trust.Load() && m.opt.Bus.Fence(ctx) == nil
 }
 
 // askInTurn asks about p after our own changes of it.

@@ -129,7 +129,7 @@ func (m *FS) takeDir(w manifest.Write, fromLog bool) {
 	defer m.tree.mu.Unlock()
 	n := m.tree.find(w.Path)
 	if w.Op == manifest.Delete {
-		if n != nil && n.is(isDir) && len(n.kids) == 0 && !m.queue.busy(markerKey(w.Path)) {
+		if n != nil && n.is(isDir) && n.kids.len() == 0 && !m.queue.busy(markerKey(w.Path)) {
 			m.vanish(n)
 		}
 		return
@@ -157,7 +157,7 @@ func (m *FS) install(f manifest.File, fromLog bool) *node {
 		return nil
 	}
 	name := f.Path.Base()
-	n := dir.kids[name]
+	n := dir.kids.get(name)
 	switch {
 	case n == nil:
 		n = m.tree.add(dir, name, 0)

@@ -115,8 +115,12 @@ func (m *FS) loadLogs(ctx context.Context) (*manifest.Manifest, error) {
 		if files == nil {
 			return nil, fmt.Errorf("log of source %s: %w", source, err)
 		}
-		for f := range files.All() {
-			all.Put(f)
+		if all.Len() == 0 {
+			all = files // most have one source, and need no copy
+		} else {
+			for f := range files.All() {
+				all.Put(f)
+			}
 		}
 		m.mu.Lock()
 		m.logs[source] = pos

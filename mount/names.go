@@ -118,7 +118,7 @@ func (m *FS) rmdir(n *node) {
 // keep makes sure that a directory from which something goes does not go with
 // it. The tree's mutex is held.
 func (m *FS) keep(dir *node) {
-	if len(dir.kids) == 0 {
+	if dir.kids.len() == 0 {
 		m.mark(dir)
 	}
 }
@@ -181,7 +181,7 @@ const maxRename = 100_000
 // rename moves n to name in dir, in place of what is there. The tree's mutex is
 // held.
 func (m *FS) rename(n *node, dir *node, name string) {
-	victim := dir.kids[name]
+	victim := dir.kids.get(name)
 	moved := m.objects(n)
 	from := n.parent
 	m.tree.unlink(n)

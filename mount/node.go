@@ -18,7 +18,7 @@ import (
 type node struct {
 	name   string
 	parent *node // nil for the root; kept when the node is detached
-	kids   map[string]*node
+	kids   *kids // nil for a file
 
 	id      uint64 // the kernel's name for it; 0 while it does not know it
 	ino     uint64 // what stat shows; never changes
@@ -96,9 +96,10 @@ func (n *node) object() blocks.Object {
 	return o
 }
 
-// set gives n the state of f, which the bucket has at its path.
+// set gives n the state of f, which the bucket has at its path. What may be cut
+// from something longer is copied: there are millions of nodes.
 func (n *node) set(f manifest.File) {
-	n.size, n.mtime, n.rev, n.hash, n.perm = f.Size, f.MTime, objstore.Rev(f.Rev), f.Hash, uint16(f.Mode.Perm())
+	n.size, n.mtime, n.rev, n.hash, n.perm = f.Size, f.MTime, objstore.Rev(strings.Clone(f.Rev)), f.Hash, uint16(f.Mode.Perm())
 	var key string
 	if n.more != nil {
 		key = n.more.key

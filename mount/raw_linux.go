@@ -81,24 +81,51 @@ func (r *raw) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out 
 		return fuse.Status(syscall.ENAMETOOLONG)
 	}
 	r.m.tree.mu.Lock()
+	found := r.found(r.node(h.NodeId), name, out)
+	r.m.tree.mu.Unlock()
+	if found {
+		return fuse.OK
+	}
+	// Somebody may just have made it. An open of a name that is there asks for
+	// that itself; one that is not there gets no further than this.
+	ctx, end := context.WithTimeout(context.Background(), missWait)
+	defer end()
+	sure := r.m.heard(ctx)
+	r.m.tree.mu.Lock()
 	defer r.m.tree.mu.Unlock()
 	dir := r.node(h.NodeId)
+	if r.found(dir, name, out) {
+		return fuse.OK
+	}
+	return r.absent(dir, name, sure, out)
+}
+
+// missWait bounds how long a look-up waits for the bus. The kernel holds the
+// directory meanwhile.
+const missWait = 200 * time.Millisecond
+
+// found gives the kernel what stands at name, if there is something. The tree's
+// mutex is held.
+func (r *raw) found(dir *node, name string, out *fuse.EntryOut) bool {
+	if dir == nil || dir.kids.get(name) == nil {
+		return false
+	}
+	r.entry(dir.kids.get(name), out)
+	return true
+}
+
+// absent tells the kernel that there is no such name, for it to remember while
+// that is sure. The tree's mutex is held.
+func (r *raw) absent(dir *node, name string, sure bool, out *fuse.EntryOut) fuse.Status {
 	if dir == nil {
 		return fuse.ENOENT
 	}
-	n := dir.kids[name]
-	if n == nil {
-		return r.absent(dir, name, out)
-	}
-	r.entry(n, out)
-	return fuse.OK
-}
-
-// absent tells the kernel that there is no such name, for it to remember.
-func (r *raw) absent(dir *node, name string, out *fuse.EntryOut) fuse.Status {
-	valid := r.valid()
-	if valid == trusted && !r.m.kernel.missing(dir.id, name) {
-		valid = doubtful
+	valid := doubtful
+	switch {
+	case r.m.doubts[dir.path().Join(name)] > 0:
+		valid = 0
+	case sure && r.valid() == trusted && r.m.kernel.missing(dir.id, name):
+		valid = trusted
 	}
 	out.NodeId = 0
 	out.SetEntryTimeout(valid)
@@ -212,7 +239,7 @@ func (r *raw) into(id uint64, name string) (dir, n *node, code fuse.Status) {
 	case hidden(dir, name):
 		return nil, nil, fuse.EPERM
 	}
-	return dir, dir.kids[name], fuse.OK
+	return dir, dir.kids.get(name), fuse.OK
 }
 
 func (r *raw) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
@@ -327,7 +354,7 @@ func (r *raw) Rmdir(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.
 		return fuse.ENOENT
 	case !n.is(isDir):
 		return fuse.Status(syscall.ENOTDIR)
-	case len(n.kids) > 0:
+	case n.kids.len() > 0:
 		return fuse.Status(syscall.ENOTEMPTY)
 	}
 	r.m.rmdir(n)
@@ -370,7 +397,7 @@ func (r *raw) mayRename(n, dir, victim *node, name string, flags uint32) error {
 		return syscall.EISDIR
 	case !victim.is(isDir) && n.is(isDir):
 		return syscall.ENOTDIR
-	case len(victim.kids) > 0:
+	case victim.kids.len() > 0:
 		return syscall.ENOTEMPTY
 	}
 	if n.is(isDir) && n.files(maxRename+1) > maxRename {
@@ -614,7 +641,7 @@ func (r *raw) list(in *fuse.ReadIn, add func(*handle, *node, fuse.DirEntry) bool
 		e := fuse.DirEntry{Name: h.names[i], Off: uint64(i + 1), Mode: syscall.S_IFDIR, Ino: h.dir.ino}
 		var n *node
 		if i > 1 {
-			if n = h.dir.kids[h.names[i]]; n == nil {
+			if n = h.dir.kids.get(h.names[i]); n == nil {
 				continue
 			}
 			e.Ino = n.ino

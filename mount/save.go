@@ -173,7 +173,7 @@ func (m *FS) resumePut(e entry) error {
 		file.Close()
 		return fmt.Errorf("%s: %w", p.Dir(), fs.ErrInvalid)
 	}
-	n := dir.kids[p.Base()]
+	n := dir.kids.get(p.Base())
 	if n == nil {
 		n = m.tree.add(dir, p.Base(), 0)
 	}
@@ -198,7 +198,7 @@ func (m *FS) resumeDelete(e entry) {
 	n := m.tree.find(p)
 	switch {
 	case !ok || n == nil || n.is(isDir) != dir:
-	case dir && len(n.kids) == 0:
+	case dir && n.kids.len() == 0:
 		m.rmdir(n)
 	case !dir && e.Rev != "" && string(n.rev) == e.Rev:
 		m.unlink(n)
@@ -216,7 +216,7 @@ func (m *FS) resumeMove(e entry) {
 		return
 	}
 	dir := m.tree.mkdirs(to.Dir(), n.mtime)
-	if dir == nil || dir.kids[to.Base()] != nil && dir.kids[to.Base()].is(isDir) {
+	if dir == nil || dir.kids.get(to.Base()) != nil && dir.kids.get(to.Base()).is(isDir) {
 		return
 	}
 	m.rename(n, dir, to.Base())

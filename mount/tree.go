@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"io/fs"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync"
 
@@ -26,7 +25,7 @@ type tree struct {
 const rootID = 1
 
 func newTree(now int64) *tree {
-	root := &node{kids: map[string]*node{}, id: rootID, ino: rootID, lookups: 1, perm: 0o755, mtime: now, flags: isDir}
+	root := &node{kids: &kids{}, id: rootID, ino: rootID, lookups: 1, perm: 0o755, mtime: now, flags: isDir}
 	// Numbers of files begin anywhere, so that those of two mounts, or of a mount
 	// and a local disk, are not taken for each other (see holds).
 	return &tree{root: root, known: map[uint64]*node{rootID: root}, next: rootID, ino: 1<<32 + uint64(rand.Uint32())<<20}
@@ -45,7 +44,7 @@ func (t *tree) find(p manifest.Path) *node {
 	n := t.root
 	for p != "" && n != nil {
 		name, rest, _ := strings.Cut(string(p), "/")
-		n, p = n.kids[name], manifest.Path(rest)
+		n, p = n.kids.get(name), manifest.Path(rest)
 	}
 	return n
 }
@@ -56,7 +55,7 @@ func (t *tree) mkdirs(p manifest.Path, mtime int64) *node {
 	n := t.root
 	for p != "" {
 		name, rest, _ := strings.Cut(string(p), "/")
-		kid := n.kids[name]
+		kid := n.kids.get(name)
 		if kid == nil {
 			kid = t.add(n, name, isDir)
 			kid.perm, kid.mtime = 0o755, cmp.Or(mtime, t.root.mtime)
@@ -69,12 +68,13 @@ func (t *tree) mkdirs(p manifest.Path, mtime int64) *node {
 	return n
 }
 
-// add makes a node at name in dir, which has none.
+// add makes a node at name in dir, which has none. It copies the name, which
+// may be cut from something longer.
 func (t *tree) add(dir *node, name string, flags nodeFlags) *node {
 	t.ino++
-	n := &node{name: name, parent: dir, ino: t.ino, flags: flags}
+	n := &node{name: strings.Clone(name), parent: dir, ino: t.ino, flags: flags}
 	if flags&isDir != 0 {
-		n.kids = map[string]*node{}
+		n.kids = &kids{}
 	}
 	t.link(dir, n)
 	return n
@@ -84,7 +84,7 @@ func (t *tree) add(dir *node, name string, flags nodeFlags) *node {
 func (t *tree) link(dir, n *node) {
 	n.parent = dir
 	n.flags &^= detached
-	dir.kids[n.name] = n
+	dir.kids.put(n)
 	if !n.is(isDir) {
 		t.files++
 		t.bytes += n.size
@@ -96,7 +96,7 @@ func (t *tree) unlink(n *node) {
 	if n.is(detached) {
 		return
 	}
-	delete(n.parent.kids, n.name)
+	n.parent.kids.drop(n.name)
 	n.flags |= detached
 	if !n.is(isDir) {
 		t.files--
@@ -148,17 +148,16 @@ func (t *tree) forget(id, count uint64) {
 
 // names returns the names in dir, in order.
 func (n *node) names() []string {
-	names := make([]string, 0, len(n.kids))
-	for name := range n.kids {
-		names = append(names, name)
+	names := make([]string, 0, n.kids.len())
+	for _, kid := range n.kids.all() {
+		names = append(names, kid.name)
 	}
-	slices.Sort(names)
 	return names
 }
 
 // below calls visit for every file and directory below dir, parents first.
 func (n *node) below(visit func(*node)) {
-	for _, kid := range n.kids {
+	for _, kid := range n.kids.all() {
 		visit(kid)
 		if kid.is(isDir) {
 			kid.below(visit)
@@ -169,7 +168,7 @@ func (n *node) below(visit func(*node)) {
 // files returns how many files lie below n, or most when there are more.
 func (n *node) files(most int) int {
 	count := 0
-	for _, kid := range n.kids {
+	for _, kid := range n.kids.all() {
 		if count >= most {
 			break
 		}

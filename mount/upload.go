@@ -181,10 +181,10 @@ func (m *FS) beside(ctx context.Context, f *file, j *job, p manifest.Path) error
 // keepBeside uploads the content of f under the name of a conflict. One that is
 // taken already, by another conflict of the same millisecond, is tried again.
 func (m *FS) keepBeside(ctx context.Context, f *file, p manifest.Path) (*upload, objstore.Info, error) {
-	now := time.Now().UTC()
+	now := time.Now()
 	for attempt := range 10 {
 		at := now.Add(time.Duration(attempt) * time.Millisecond)
-		up, err := m.content(ctx, f, p+manifest.Path(".skyagent-conflict-"+at.Format("20060102T150405.000Z")))
+		up, err := m.content(ctx, f, p.Conflict(at))
 		if err != nil {
 			return nil, objstore.Info{}, err
 		}

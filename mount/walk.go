@@ -76,7 +76,7 @@ func (m *FS) ahead(n *node) {
 	var list []blocks.Object
 	bytes := int64(0)
 	for _, name := range m.walks.next(n.parent, n.name) {
-		kid := n.parent.kids[name]
+		kid := n.parent.kids.get(name)
 		if kid == nil || kid.is(isDir) || kid.rev == "" || kid.size == 0 || kid.size > smallFile || kid.file != nil && kid.file.dirty.Load() {
 			continue
 		}

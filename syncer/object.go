@@ -3,9 +3,6 @@ package syncer
 import (
 	"context"
 	"fmt"
-	"io/fs"
-	"strconv"
-	"strings"
 
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
@@ -32,28 +29,8 @@ func (r *Replica) ruleByObject(ctx context.Context, p manifest.Path, info objsto
 // file is made: mode 0644, and the time of the object.
 func fileOf(p manifest.Path, info objstore.Info) manifest.File {
 	f := manifest.File{Path: p, Mode: 0o644, Size: info.Size, MTime: info.ModTime.UnixNano(), Rev: string(info.Rev)}
-	if h, err := manifest.ParseHash(info.Meta[manifest.MetaHash]); err == nil {
-		f.Hash = h
-	}
-	if mode, err := strconv.ParseUint(info.Meta[manifest.MetaMode], 8, 32); err == nil {
-		f.Mode = fs.FileMode(mode) & fs.ModePerm
-	}
-	if ns, ok := parseTime(info.Meta[manifest.MetaMTime]); ok {
-		f.MTime = ns
-	}
+	f.TakeMeta(info.Meta)
 	return f
-}
-
-// parseTime reads seconds since 1970 with up to nine decimals, as rclone writes
-// them.
-func parseTime(s string) (ns int64, ok bool) {
-	whole, part, _ := strings.Cut(s, ".")
-	sec, err := strconv.ParseInt(whole, 10, 64)
-	if err != nil || len(part) > 9 || sec < 0 || sec > 1<<33 {
-		return 0, false
-	}
-	frac, err := strconv.ParseUint(part+"000000000"[len(part):], 10, 64)
-	return sec*1e9 + int64(frac), err == nil
 }
 
 // hashObject reads the object of f and returns its hash.

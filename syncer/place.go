@@ -246,7 +246,7 @@ func (r *Replica) setMode(f manifest.File, d *result) {
 func (r *Replica) keepAside(p manifest.Path, d *result) error {
 	name := disk(p)
 	for n := 0; ; n++ {
-		aside := ConflictName(name, time.Now().Add(time.Duration(n)*time.Millisecond))
+		aside := disk(p.Conflict(time.Now().Add(time.Duration(n) * time.Millisecond)))
 		if _, err := r.root.Lstat(aside); err == nil {
 			continue
 		}

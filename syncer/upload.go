@@ -295,7 +295,7 @@ func (s *Source) settle(ctx context.Context, o *outcome) (done bool, next objsto
 		return true, next, nil
 	}
 	if info.Meta[manifest.MetaWriter] != s.opt.Writer {
-		key := ConflictName(string(f.Path), time.Now())
+		key := string(f.Path.Conflict(time.Now()))
 		_, err := s.opt.Store.Copy(ctx, key, string(f.Path), info.Rev,
 			objstore.PutOptions{Meta: info.Meta, Cond: objstore.Cond{Absent: true}})
 		switch {
@@ -328,11 +328,6 @@ func (s *Source) sameBytes(ctx context.Context, info objstore.Info, f manifest.F
 	defer body.Close()
 	hash, _, err := manifest.HashReader(body, 0)
 	return err == nil && hash == f.Hash
-}
-
-// ConflictName returns the name beside key under which another version is kept.
-func ConflictName(key string, now time.Time) string {
-	return key + ".skyagent-conflict-" + now.UTC().Format("20060102T150405.000Z")
 }
 
 // A localError is one of the source's own disk, not of the store.

@@ -22,6 +22,9 @@ type FSXOptions struct {
 	MaxSize   int64 // of the file; 0 is 256 KiB
 	CloseOpen bool  // closes and opens the file, also for appends
 	Fsync     bool
+	// Rarely is how many operations there are to one that closes or syncs, which
+	// wait for the store; 0 takes those as often as any other.
+	Rarely int
 	// MayLack lets the file system refuse a kind of fallocate with EOPNOTSUPP;
 	// it is not tried again then.
 	MayLack bool
@@ -52,17 +55,19 @@ const (
 
 // An fsx is one file and what it should hold.
 type fsx struct {
-	path   string
-	opt    FSXOptions
-	rnd    *rand.Rand
-	file   *os.File
-	model  []byte
-	noise  []byte // where writes come from
-	buf    []byte
-	kinds  []fsxKind
-	lacks  map[string]bool
-	count  int
-	recent [fsxStory]fsxOp
+	path  string
+	opt   FSXOptions
+	rnd   *rand.Rand
+	file  *os.File
+	model []byte
+	noise []byte // where writes come from
+	buf   []byte
+	kinds []fsxKind
+	// durable are the kinds that are done rarely.
+	durable []fsxKind
+	lacks   map[string]bool
+	count   int
+	recent  [fsxStory]fsxOp
 }
 
 // An fsxKind is an operation on size bytes from off.
@@ -85,7 +90,10 @@ func newFSX(dir string, seed uint64, opt FSXOptions) *fsx {
 	x.noise, x.buf = make([]byte, 1<<20+fsxLargest), make([]byte, opt.MaxSize+1)
 	source := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
 	source.Read(x.noise)
-	x.kinds = x.allKinds()
+	x.kinds, x.durable = x.allKinds(), x.durableKinds()
+	if opt.Rarely == 0 {
+		x.kinds, x.durable = append(x.kinds, x.durable...), nil
+	}
 	return x
 }
 
@@ -99,6 +107,12 @@ func (x *fsx) allKinds() []fsxKind {
 	if x.opt.MMap {
 		kinds = append(kinds, fsxKind{"map read", x.mapRead}, fsxKind{"map write", x.mapWrite}, fsxKind{"map write", x.mapWrite})
 	}
+	return kinds
+}
+
+// durableKinds are those after which the store has the file.
+func (x *fsx) durableKinds() []fsxKind {
+	var kinds []fsxKind
 	if x.opt.CloseOpen {
 		kinds = append(kinds, fsxKind{"close and open", x.reopen}, fsxKind{"append elsewhere", x.appendElsewhere})
 	}
@@ -132,7 +146,11 @@ func (x *fsx) step() error {
 	if x.opt.Between != nil {
 		x.opt.Between(x.count, x.path)
 	}
-	kind := x.kinds[x.rnd.IntN(len(x.kinds))]
+	kinds := x.kinds
+	if len(x.durable) > 0 && x.rnd.IntN(x.opt.Rarely) == 0 {
+		kinds = x.durable
+	}
+	kind := kinds[x.rnd.IntN(len(kinds))]
 	off := x.rnd.Int64N(x.opt.MaxSize)
 	size := 1 + x.rnd.Int64N(min(fsxLargest, x.opt.MaxSize-off))
 	x.recent[x.count%fsxStory] = fsxOp{kind.name, off, size, int64(len(x.model))}

@@ -93,7 +93,7 @@ func TestMountStoreLost(t *testing.T) {
 	for _, how := range []string{"frozen", "stopped"} {
 		t.Run(how, func(t *testing.T) {
 			r := newRig(t)
-			dirs := r.mounts(t, 2, "--timeout", "2s")
+			dirs := r.mounts(t, 2, "--timeout", "1s")
 			write(t, filepath.Join(dirs[0], "cached"), "cached")
 			_, err := r.store(t).Put(t.Context(), "uncached", strings.NewReader("x"), 1, objstore.PutOptions{})
 			must(t, err)
@@ -103,10 +103,11 @@ func TestMountStoreLost(t *testing.T) {
 			lost := time.Now()
 			if how == "frozen" {
 				r.server.Freeze()
+				t.Cleanup(r.server.Thaw) // should the test fail
 			} else {
 				r.server.Stop()
 			}
-			d.waitErrs(t, 3)
+			d.waitErrs(t, 1)
 			if _, err := os.ReadFile(filepath.Join(dirs[0], "uncached")); !errors.Is(err, syscall.EIO) {
 				t.Errorf("read of what is not cached: %v, want EIO", err)
 			}
@@ -150,6 +151,7 @@ func TestMountBusFlaps(t *testing.T) {
 			nats.Start(t)
 		} else {
 			nats.Freeze()
+			t.Cleanup(nats.Thaw)
 			d.waitAcks(t, 20)
 			nats.Thaw()
 		}

@@ -132,12 +132,12 @@ func (s *scribe) failed(err error) {
 }
 
 // check reads what other writes: no version older than one whose close had
-// returned before.
+// returned before. A version that was replaced while it was read has an end.
 func (s *scribe) check(other *scribe, k int) {
 	err := other.readIn(s.dir, k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil {
+	if at := (*os.PathError)(nil); err != nil && !(errors.As(err, &at) && at.Op == "read" && at.Err == syscall.ESTALE) {
 		s.failed(err)
 	}
 }

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +34,9 @@ type file struct {
 	gen    uint64       // counts changes of the stage
 	cond   objstore.Cond
 	kept   uint64        // number in the journal, with write-back
+	stood  string        // the stage that the journal names
+	asked  uint64        // the gen that a close with write-back has returned for
+	line   string        // random: the object tells by it whose successor it is
 	former blocks.Object // what the bucket has, as far as this file knows
 	lost   bool          // somebody else was faster: what is written goes beside
 }
@@ -54,7 +58,7 @@ func (g gate) leave() { <-g }
 
 // begin makes f a new file, which the bucket does not have.
 func (f *file) begin() {
-	f.cond, f.gen = objstore.Cond{Absent: true}, 1
+	f.cond, f.gen, f.line = objstore.Cond{Absent: true}, 1, rand.Text()
 	f.dirty.Store(true)
 }
 
@@ -128,6 +132,9 @@ func (m *FS) empty(f *file) error {
 func (m *FS) changed(f *file) {
 	f.dirty.Store(true)
 	f.gen++
+	if f.line == "" {
+		f.line = rand.Text()
+	}
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	m.tree.resize(f.n, f.stage.size)
@@ -286,6 +293,9 @@ func (f *file) clean() error {
 // put uploads the stage of f to p. f.upload is held, and it is j's turn.
 func (m *FS) put(ctx context.Context, f *file, j *job, p manifest.Path) error {
 	w, err := m.send(ctx, f, p)
+	if second(err) && m.succeeds(ctx, f, p) {
+		w, err = m.send(ctx, f, p)
+	}
 	switch {
 	case second(err):
 		return m.beside(ctx, f, j, p)
@@ -332,6 +342,19 @@ func (m *FS) sentBefore(ctx context.Context, up *upload, refused error) (objstor
 		return info, nil
 	}
 	return objstore.Info{}, refused
+}
+
+// succeeds reports whether what stands in the way at p is what an earlier upload
+// of f wrote, whose answer was lost or came to nobody, and has f follow on that.
+func (m *FS) succeeds(ctx context.Context, f *file, p manifest.Path) bool {
+	info, err := m.opt.Store.Head(ctx, string(p))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil || f.line == "" || info.Meta[metaLine] != f.line {
+		return false
+	}
+	f.cond = objstore.Cond{If: info.Rev}
+	return true
 }
 
 // settle gives f and its node the state that the bucket has.

@@ -93,6 +93,14 @@ func TestMountControlAfterKill(t *testing.T) {
 	}
 }
 
+// refusePuts is a store that takes nothing.
+func refusePuts(req *http.Request) servers.Fault {
+	if req.Method == http.MethodPut {
+		return servers.Unavailable
+	}
+	return servers.Pass
+}
+
 // TestMountFlush wants flush to wait for what write-back has not brought to the
 // bucket, and to say how much is left when its time is up.
 func TestMountFlush(t *testing.T) {
@@ -100,12 +108,7 @@ func TestMountFlush(t *testing.T) {
 	proxy := servers.NewProxy(t, r.server.Endpoint)
 	r.home.Env = append(r.home.Env, "AWS_ENDPOINT_URL_S3="+proxy.URL)
 	dir, _ := r.mount(t, "--write-back")
-	proxy.Decide(func(req *http.Request) servers.Fault {
-		if req.Method == http.MethodPut {
-			return servers.Unavailable
-		}
-		return servers.Pass
-	})
+	proxy.Decide(refusePuts)
 	write(t, filepath.Join(dir, "file"), "x")
 	wantWords(t, r.home.Run(t, "mount", "flush", dir, "--timeout", "100ms"), 1, "goes on bringing them",
 		"mount "+dir+": ", "not in the bucket after 100ms")

@@ -233,16 +233,25 @@ const (
 	fileRev
 	filePartSize
 	fileParts
+	fileXattrs
 )
 
-// posixDir is S_IFDIR: modes are encoded as POSIX has them.
-const posixDir = 0o40000
+// Modes are encoded as POSIX has them: S_IFMT, S_IFDIR and S_IFLNK. A reader who
+// does not know symlinks takes one for a file.
+const (
+	posixType = 0o170000
+	posixDir  = 0o040000
+	posixLink = 0o120000
+)
 
 func appendFile(b []byte, f File) []byte {
 	b = appendString(b, filePath, string(f.Path))
 	mode := uint64(f.Mode.Perm())
 	if f.IsDir() {
 		mode |= posixDir
+	}
+	if f.IsLink() {
+		mode |= posixLink
 	}
 	b = appendUint(b, fileMode, mode)
 	b = appendUint(b, fileSize, uint64(f.Size))
@@ -257,7 +266,7 @@ func appendFile(b []byte, f File) []byte {
 		}
 		b = appendBytes(b, fileParts, parts)
 	}
-	return b
+	return appendString(b, fileXattrs, string(f.Xattrs))
 }
 
 func decodeChange(msg []byte) (Change, error) {
@@ -299,6 +308,9 @@ func (f *File) take(v field) (err error) {
 		if v.uint&posixDir != 0 {
 			f.Mode |= fs.ModeDir
 		}
+		if v.uint&posixType == posixLink {
+			f.Mode |= fs.ModeSymlink
+		}
 	case fileSize:
 		f.Size = int64(v.uint)
 	case fileMTime:
@@ -311,6 +323,8 @@ func (f *File) take(v field) (err error) {
 		f.PartSize = int64(v.uint)
 	case fileParts:
 		f.Parts, err = v.hashes()
+	case fileXattrs:
+		f.Xattrs = Xattrs(v.bytes)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %v", ErrCorrupt, err)

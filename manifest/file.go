@@ -46,10 +46,11 @@ func (h *Hash) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
-// A File is one regular file or directory of a manifest.
+// A File is one regular file or directory of a manifest, or a symlink that a
+// mount made, whose content is its target.
 type File struct {
 	Path Path        `json:"path"`
-	Mode fs.FileMode `json:"mode"` // permission bits, and fs.ModeDir for a directory
+	Mode fs.FileMode `json:"mode"` // permission bits, and fs.ModeDir or fs.ModeSymlink
 
 	// The rest is zero for a directory.
 	Size     int64  `json:"size,omitempty"`      // bytes
@@ -58,14 +59,19 @@ type File struct {
 	Rev      string `json:"rev,omitempty"`       // the store's revision of the object (ETag or generation)
 	PartSize int64  `json:"part_size,omitempty"` // bytes; 0 below PartThreshold
 	Parts    []Hash `json:"parts,omitempty"`     // hash of every part; the last part may be short
+
+	Xattrs Xattrs `json:"xattrs,omitempty"` // that a mount was given, of a directory too
 }
 
 // IsDir reports whether f is a directory.
 func (f File) IsDir() bool { return f.Mode.IsDir() }
 
+// IsLink reports whether f is a symlink.
+func (f File) IsLink() bool { return f.Mode&fs.ModeSymlink != 0 }
+
 // SameContent reports whether f and g are of one type and hold the same bytes.
 func (f File) SameContent(g File) bool {
-	return f.IsDir() == g.IsDir() && f.Size == g.Size && f.Hash == g.Hash
+	return f.IsDir() == g.IsDir() && f.IsLink() == g.IsLink() && f.Size == g.Size && f.Hash == g.Hash
 }
 
 // Same reports whether replacing f by g would change nothing that a replica

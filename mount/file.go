@@ -24,6 +24,9 @@ type file struct {
 	handles int // guarded by the tree's mutex
 	writers int // of those; guarded by the tree's mutex
 
+	version atomic.Uint64 // counts versions that it was given by renew
+	forfeit atomic.Bool   // written under a lock that was lost: it goes beside
+
 	heir atomic.Pointer[objstore.Rev] // what a new file's first upload replaces, after a rename
 
 	upload gate // held by the one that uploads; comes before mu
@@ -141,21 +144,32 @@ func (m *FS) changed(f *file) {
 	f.n.mtime = time.Now().UnixNano()
 }
 
-// write writes p at off, or at the end when off is negative.
+// write writes p at off.
 func (m *FS) write(ctx context.Context, f *file, p []byte, off int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := m.staged(f); err != nil {
 		return err
 	}
-	if off < 0 {
-		off = f.stage.size
-	}
 	if err := f.stage.writeAt(ctx, p, off); err != nil {
 		return err
 	}
 	m.changed(f)
 	return nil
+}
+
+// append writes p at the end, where that may be; the kernel thinks of off.
+func (m *FS) append(ctx context.Context, f *file, p []byte, off int64) error {
+	m.tree.mu.RLock()
+	end := f.n.size
+	m.tree.mu.RUnlock()
+	err := m.write(ctx, f, p, end)
+	if end != off {
+		m.tree.mu.RLock()
+		defer m.tree.mu.RUnlock()
+		m.tellContent(f.n)
+	}
+	return err
 }
 
 // truncate makes f size bytes long.
@@ -254,6 +268,9 @@ func (m *FS) flush(ctx context.Context, f *file) error {
 	}
 	if err := m.ensureStage(f); err != nil {
 		return err
+	}
+	if f.forfeit.Load() {
+		m.stepAside(f)
 	}
 	p, j, gone, removed := m.enqueue(f)
 	defer j.end()
@@ -375,8 +392,13 @@ func (m *FS) settle(f *file, up *upload) {
 	f.stage.rebase(base, f.former.Size, same)
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
-	mtime, perm, size := f.n.mtime, f.n.perm, f.n.size
+	mtime, perm, size, xattrs := f.n.mtime, f.n.perm, f.n.size, f.n.xattrs()
 	f.n.set(up.file)
+	f.n.keepXattrs(xattrs)
+	sent := f.n.mtime == mtime && f.n.perm == perm && f.n.xattrs() == up.file.Xattrs
 	f.n.mtime, f.n.perm, f.n.size = mtime, perm, size
 	f.n.flags &^= logged
+	if same && !sent {
+		m.setAttrs(f.n) // changed during the upload
+	}
 }

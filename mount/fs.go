@@ -44,10 +44,12 @@ type FS struct {
 	kernel  kernel // told of what has changed
 	handles handles
 	walks   walks
-	reopens reopens
+	replay  replay
+	locks   locks
+	refused refusals
 
 	keeping   atomic.Int64  // numbers names of stages
-	trust     atomic.Bool   // the kernel may keep what it was told
+	trust     atomic.Bool   // the kernel may keep what it is told; only changed with mu held
 	catching  chan struct{} // holds a token when something was missed
 	comparing chan struct{} // holds a token when the bucket must be listed
 	noting    chan struct{} // holds a token when something is to be noted
@@ -56,6 +58,7 @@ type FS struct {
 	noter sync.Mutex // held by the one that writes a note; comes before mu
 
 	mu      sync.Mutex // guards what follows
+	losses  int        // how often something was missed
 	logs    map[string]manifest.Position
 	unnoted []manifest.Write
 	noteSeq uint64
@@ -77,6 +80,8 @@ func New(opt Options) *FS {
 		doubts: map[manifest.Path]int{}, logs: map[string]manifest.Position{}, attrs: map[*node]manifest.File{},
 	}
 	m.kernel.init()
+	m.replay.init(opt.Inotify)
+	m.locks.files = map[lockID]*lock{}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	return m
 }
@@ -134,7 +139,15 @@ func (m *FS) Refresh(ctx context.Context, path string) error {
 	return m.kernel.settled(ctx)
 }
 
-func (m *FS) catchUpSoon()   { wake(m.catching) }
+// catchUpSoon has what was missed read. Until that is done opens ask the store.
+func (m *FS) catchUpSoon() {
+	m.mu.Lock()
+	m.losses++
+	m.trust.Store(false)
+	m.mu.Unlock()
+	wake(m.catching)
+}
+
 func (m *FS) reconcileSoon() { wake(m.comparing) }
 
 func wake(c chan struct{}) {
@@ -149,13 +162,19 @@ func wake(c chan struct{}) {
 func (m *FS) follow(ctx context.Context) {
 	compare := time.NewTimer(m.opt.Reconcile)
 	defer compare.Stop()
+	told := false // the kernel keeps what it was told
 	for ctx.Err() == nil {
 		alive, changed := m.alive()
-		if !alive {
-			m.setTrust(false)
+		if !alive && told {
+			m.log.Warn("bus is away: opens ask the store")
+			m.endTrust()
+			m.forgetAll()
 		}
-		read := m.missed(ctx, alive)
-		m.setTrust(alive && read)
+		losses := m.lost()
+		if m.missed(ctx, alive) && alive {
+			m.beginTrust(losses)
+		}
+		told = alive
 		var poll <-chan time.Time
 		if !m.trust.Load() {
 			poll = time.After(pollNotes)
@@ -165,7 +184,6 @@ func (m *FS) follow(ctx context.Context) {
 		case <-changed:
 		case <-poll:
 		case <-m.catching:
-			m.trust.Store(false) // opens ask the store until it is read
 		case <-m.comparing:
 			compare.Reset(0)
 		case <-compare.C:
@@ -223,13 +241,25 @@ func (m *FS) setReason(reason string) {
 	m.reason = reason
 }
 
-// setTrust says whether the kernel may keep what it is told. When that ends, so
-// does what it was told before.
-func (m *FS) setTrust(trust bool) {
-	if before := m.trust.Swap(trust); before && !trust {
-		m.log.Warn("bus is away: opens ask the store")
-		m.forgetAll()
-	}
+// lost returns how often something was missed so far.
+func (m *FS) lost() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.losses
+}
+
+// beginTrust lets the kernel keep what it is told, unless more was missed than
+// the losses after which all was read.
+func (m *FS) beginTrust(losses int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.trust.Store(m.losses == losses)
+}
+
+func (m *FS) endTrust() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.trust.Store(false)
 }
 
 // believe reports whether what the tree says of n may be served to an open: it
@@ -241,8 +271,9 @@ func (m *FS) believe(ctx context.Context, n *node) error {
 	unsure := m.doubts[p] > 0
 	m.tree.mu.RUnlock()
 	switch {
-	case gone:
+	case gone && sure && !unsure:
 		return errStale
+	case gone: // what the kernel looks up next must be new enough
 	case file != nil && file.dirty.Load() || rev == "" || sure && !unsure:
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/skyagent/skyagent/mount/blocks"
 )
@@ -11,13 +12,16 @@ import (
 // A handle is one open(2) of a file, or of a directory.
 type handle struct {
 	file   *file
-	names  []string // of a directory, as they were when it was opened
+	places []place // of a directory, as they were when it was read first
 	dir    *node
 	writes bool
 	owner  uint32 // process that opened it
 
-	mu     sync.Mutex // guards reader
-	reader *blocks.Reader
+	forfeit atomic.Bool // a lock that it held was lost: it may not write
+
+	mu      sync.Mutex // guards what follows
+	reader  *blocks.Reader
+	version uint64 // of the file, that reader reads
 }
 
 // handles are what is open, by the number that the kernel uses.
@@ -62,7 +66,8 @@ func (h *handles) len() int {
 func (m *FS) clean(h *handle, again bool) *blocks.Reader {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if again && h.reader != nil {
+	version := h.file.version.Load()
+	if h.reader != nil && (again || h.version != version) {
 		h.reader.Close()
 		h.reader = nil
 	}
@@ -71,7 +76,7 @@ func (m *FS) clean(h *handle, again bool) *blocks.Reader {
 		object := h.file.n.object()
 		m.tree.mu.RUnlock()
 		if object.Rev != "" {
-			h.reader = m.opt.Cache.Reader(object)
+			h.reader, h.version = m.opt.Cache.Reader(object), version
 		}
 	}
 	return h.reader

@@ -134,10 +134,7 @@ func (m *FS) takeDir(w manifest.Write, fromLog bool) {
 		}
 		return
 	}
-	if n == nil {
-		m.tellName(m.tree.mkdirs(w.Path.Dir(), w.MTime), w.Path.Base())
-	}
-	if n = m.tree.mkdirs(w.Path, w.MTime); n == nil {
+	if n = m.mkdirs(w.Path, w.MTime); n == nil {
 		return
 	}
 	if n.perm != uint16(w.Mode.Perm()) {
@@ -146,13 +143,14 @@ func (m *FS) takeDir(w manifest.Write, fromLog bool) {
 	}
 	if !fromLog {
 		n.flags |= marked
+		n.keepXattrs(w.Xattrs)
 	}
 }
 
 // install gives path f.Path the state f, which the bucket has. It returns nil
 // when a directory stands there. The tree's mutex is held.
 func (m *FS) install(f manifest.File, fromLog bool) *node {
-	dir := m.tree.mkdirs(f.Path.Dir(), f.MTime)
+	dir := m.mkdirs(f.Path.Dir(), f.MTime)
 	if dir == nil {
 		return nil
 	}
@@ -162,9 +160,10 @@ func (m *FS) install(f manifest.File, fromLog bool) *node {
 	case n == nil:
 		n = m.tree.add(dir, name, 0)
 		m.tellName(dir, name)
+		m.replay.add(f.Path, echoMade)
 	case n.is(isDir):
 		return nil
-	case n.rev == objstore.Rev(f.Rev):
+	case n.rev == objstore.Rev(f.Rev) && n.is(isLink) == f.IsLink():
 		if n.file != nil && n.file.dirty.Load() {
 			return n
 		}
@@ -172,6 +171,7 @@ func (m *FS) install(f manifest.File, fromLog bool) *node {
 	default:
 		n = m.tree.replace(n)
 		m.tellName(dir, name)
+		m.replay.add(f.Path, echoWritten)
 	}
 	m.tree.bytes += f.Size - n.size
 	n.set(f)
@@ -182,10 +182,30 @@ func (m *FS) install(f manifest.File, fromLog bool) *node {
 	return n
 }
 
+// mkdirs is the tree's, and tells the kernel of each directory that is new. The
+// tree's mutex is held.
+func (m *FS) mkdirs(p manifest.Path, mtime int64) *node {
+	if p == "" || m.tree.find(p) != nil {
+		return m.tree.mkdirs(p, mtime)
+	}
+	parent := m.mkdirs(p.Dir(), mtime)
+	if parent == nil || !parent.is(isDir) {
+		return nil
+	}
+	m.tellName(parent, p.Base())
+	m.replay.add(p, echoDirMade)
+	return m.tree.mkdirs(p, mtime)
+}
+
 // vanish removes n, which the bucket has no more. The tree's mutex is held.
 func (m *FS) vanish(n *node) {
 	m.tree.unlink(n)
 	m.tellName(n.parent, n.name)
+	kind := echoRemoved
+	if n.is(isDir) {
+		kind = echoDirRemoved
+	}
+	m.replay.add(n.path(), kind)
 }
 
 // doubt has the bucket asked about keys.
@@ -233,10 +253,15 @@ func (m *FS) ask(ctx context.Context, j *job, p manifest.Path) error {
 	case j.overtaken(string(p)):
 	case err != nil && n != nil && !n.is(isDir) && n.rev != "":
 		m.vanish(n)
-	case err == nil && (n == nil || n.rev != info.Rev || n.size != info.Size && n.file == nil):
+	case err == nil && n.differs(fileOf(p, info)):
 		m.install(fileOf(p, info), false)
 	}
 	return nil
+}
+
+// differs reports whether n, nil for nothing, is not f. The tree's mutex is held.
+func (n *node) differs(f manifest.File) bool {
+	return n == nil || n.rev != objstore.Rev(f.Rev) || n.file == nil && (n.size != f.Size || n.is(isLink) != f.IsLink())
 }
 
 // look describes the object at p. One that is news is looked at until two answers

@@ -11,7 +11,7 @@ import (
 type notifier interface {
 	forgetName(dir uint64, name string)
 	forgetAttr(id uint64)
-	forgetListing(dir uint64)
+	forgetContent(id uint64) // a directory's listing, a file's pages
 }
 
 // A kernel collects what the kernel must forget.
@@ -19,7 +19,7 @@ type kernel struct {
 	mu    sync.Mutex // guards what follows
 	names map[nameOf]struct{}
 	attrs map[uint64]struct{}
-	dirs  map[uint64]struct{}
+	dirs  map[uint64]struct{} // and the few files whose pages are stale
 	wake  chan struct{}
 	idle  chan struct{} // closed when all was told; nil while nothing waits
 
@@ -57,6 +57,13 @@ func (m *FS) tellName(dir *node, name string) {
 func (m *FS) tellAttr(n *node) {
 	if n.id != 0 {
 		m.kernel.put(func(k *kernel) { k.attrs[n.id] = struct{}{} })
+	}
+}
+
+// tellContent has the kernel forget the pages and attributes of n.
+func (m *FS) tellContent(n *node) {
+	if n.id != 0 {
+		m.kernel.put(func(k *kernel) { k.dirs[n.id] = struct{}{} })
 	}
 }
 
@@ -143,7 +150,7 @@ func (k *kernel) tell(to notifier) int {
 		to.forgetAttr(id)
 	}
 	for id := range dirs {
-		to.forgetListing(id)
+		to.forgetContent(id)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

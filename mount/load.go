@@ -86,6 +86,7 @@ func (m *FS) loadObject(info objstore.Info, known *manifest.Manifest, noted map[
 			n.flags |= marked
 			if w, ok := noted[p]; ok && w.IsDir() {
 				n.perm = uint16(w.Mode.Perm())
+				n.keepXattrs(w.Xattrs)
 			}
 		}
 		return
@@ -96,6 +97,8 @@ func (m *FS) loadObject(info objstore.Info, known *manifest.Manifest, noted map[
 		if w, ok := noted[p]; ok && w.Op == manifest.Put && w.Rev == f.Rev {
 			f = w.File
 		}
+	} else if w, ok := noted[p]; ok && w.Rev == f.Rev {
+		f.Xattrs = w.Xattrs // which no source gives
 	}
 	m.install(f, logged)
 }
@@ -177,7 +180,7 @@ func (m *FS) catchUp(ctx context.Context) error {
 func (m *FS) takeNoted(w manifest.Write) {
 	m.tree.mu.RLock()
 	n := m.tree.find(w.Path)
-	has := n != nil && !n.is(isDir) && w.Op == manifest.Put && n.rev == objstore.Rev(w.Rev) ||
+	has := n != nil && !n.is(isDir) && w.Op == manifest.Put && n.rev == objstore.Rev(w.Rev) && n.is(isLink) == w.IsLink() ||
 		n == nil && w.Op == manifest.Delete
 	m.tree.mu.RUnlock()
 	switch {

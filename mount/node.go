@@ -38,6 +38,7 @@ type node struct {
 type details struct {
 	partSize int64
 	parts    []manifest.Hash
+	xattrs   manifest.Xattrs
 	key      string // where the content stands, while a rename is under way; "" is at its path
 }
 
@@ -49,6 +50,7 @@ const (
 	removed            // by this mount: nobody asks for what is written to it
 	marked             // a directory with an object of its own, its marker
 	logged             // its state comes from a source's log
+	isLink             // a symlink: its content is its target
 )
 
 func (n *node) is(f nodeFlags) bool { return n.flags&f != 0 }
@@ -100,13 +102,22 @@ func (n *node) object() blocks.Object {
 // from something longer is copied: there are millions of nodes.
 func (n *node) set(f manifest.File) {
 	n.size, n.mtime, n.rev, n.hash, n.perm = f.Size, f.MTime, objstore.Rev(strings.Clone(f.Rev)), f.Hash, uint16(f.Mode.Perm())
+	n.setLink(f)
 	var key string
 	if n.more != nil {
 		key = n.more.key
 	}
 	n.more = nil
-	if f.PartSize > 0 || key != "" {
-		n.more = &details{partSize: f.PartSize, parts: f.Parts, key: key}
+	if f.PartSize > 0 || key != "" || f.Xattrs != "" {
+		n.more = &details{partSize: f.PartSize, parts: f.Parts, xattrs: f.Xattrs, key: key}
+	}
+}
+
+// setLink makes n a symlink if f is one, and a file otherwise.
+func (n *node) setLink(f manifest.File) {
+	n.flags &^= isLink
+	if f.IsLink() {
+		n.flags |= isLink
 	}
 }
 
@@ -114,7 +125,7 @@ func (n *node) set(f manifest.File) {
 func (n *node) state() manifest.File {
 	f := manifest.File{Path: n.path(), Mode: n.fileMode(), Size: n.size, MTime: n.mtime, Hash: n.hash, Rev: string(n.rev)}
 	if n.more != nil {
-		f.PartSize, f.Parts = n.more.partSize, n.more.parts
+		f.PartSize, f.Parts, f.Xattrs = n.more.partSize, n.more.parts, n.more.xattrs
 	}
 	return f
 }

@@ -31,6 +31,7 @@ type Options struct {
 	Store  objstore.Store
 	Name   string // of the file system, as in df
 	Bus    Bus    // nil: there is none
+	Locks  Locks  // nil: flocks and POSIX locks hold between the processes of this mount only
 	Cache  *blocks.Cache
 	State  string // directory of the journal and of what waits for its upload
 	Writer string // id of the agent
@@ -41,8 +42,11 @@ type Options struct {
 	Life    string                                      // random, of this life of the mount: what it announces has it
 
 	ReadOnly   bool
+	Xattrs     bool // extended attributes are kept; every write(2) costs a request more then
+	Symlinks   bool // may be made, and are shown as such; otherwise they are files that hold their targets
 	AllowOther bool
 	WriteBack  bool // close returns before the upload
+	Inotify    bool // watchers on this machine see what others change
 	UID, GID   uint32
 	Umask      uint32
 

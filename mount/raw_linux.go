@@ -58,6 +58,9 @@ func (r *raw) attr(n *node, out *fuse.Attr) {
 	if n.is(isDir) {
 		out.Mode, out.Nlink, out.Size = uint32(n.perm)|syscall.S_IFDIR, 2, 4096
 	}
+	if r.m.shownLink(n) {
+		out.Mode = 0o777 | syscall.S_IFLNK
+	}
 	if n.is(removed) {
 		out.Nlink = 0
 	}
@@ -79,6 +82,9 @@ func (r *raw) entry(n *node, out *fuse.EntryOut) {
 func (r *raw) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	if len(name) > 255 {
 		return fuse.Status(syscall.ENAMETOOLONG)
+	}
+	if r.m.replay.by(h.Pid) {
+		return r.lookupAgain(h, name, out)
 	}
 	r.m.tree.mu.Lock()
 	found := r.found(r.node(h.NodeId), name, out)
@@ -151,6 +157,9 @@ func (r *raw) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Attr
 }
 
 func (r *raw) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+	if r.m.replay.by(in.Pid) {
+		return r.GetAttr(cancel, &fuse.GetAttrIn{InHeader: in.InHeader}, out)
+	}
 	if r.m.opt.ReadOnly {
 		return fuse.EROFS
 	}
@@ -200,6 +209,9 @@ func (r *raw) resize(cancel <-chan struct{}, in *fuse.SetAttrIn, size int64) err
 		if h == nil || h.file == nil {
 			return syscall.EBADF
 		}
+		if h.forfeit.Load() {
+			return errStale
+		}
 		return r.m.truncate(ctx, h.file, size)
 	}
 	r.m.tree.mu.Lock()
@@ -245,6 +257,10 @@ func (r *raw) into(id uint64, name string) (dir, n *node, code fuse.Status) {
 func (r *raw) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	r.m.tree.mu.Lock()
 	defer r.m.tree.mu.Unlock()
+	if r.m.replay.by(in.Pid) {
+		out.Fh, out.OpenFlags = r.m.handles.add(&handle{}), fuse.FOPEN_KEEP_CACHE
+		return r.made(&in.InHeader, name, &out.EntryOut)
+	}
 	dir, n, code := r.into(in.NodeId, name)
 	switch {
 	case !code.Ok():
@@ -253,6 +269,8 @@ func (r *raw) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out
 		return fuse.Status(syscall.EEXIST)
 	case n != nil && n.is(isDir):
 		return fuse.Status(syscall.EISDIR)
+	case n != nil && r.m.shownLink(n):
+		return fuse.Status(errStale) // the kernel looks, and follows it
 	}
 	if err := r.fits(dir, name); err != nil {
 		return r.status(err)
@@ -313,6 +331,9 @@ func (r *raw) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out *
 func (r *raw) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
 	r.m.tree.mu.Lock()
 	defer r.m.tree.mu.Unlock()
+	if r.m.replay.by(in.Pid) {
+		return r.made(&in.InHeader, name, out)
+	}
 	dir, n, code := r.into(in.NodeId, name)
 	if !code.Ok() {
 		return code
@@ -330,6 +351,9 @@ func (r *raw) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *
 func (r *raw) Unlink(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
 	r.m.tree.mu.Lock()
 	defer r.m.tree.mu.Unlock()
+	if r.m.replay.by(h.Pid) {
+		return r.unmade(h, name)
+	}
 	_, n, code := r.into(h.NodeId, name)
 	switch {
 	case !code.Ok():
@@ -346,6 +370,9 @@ func (r *raw) Unlink(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse
 func (r *raw) Rmdir(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
 	r.m.tree.mu.Lock()
 	defer r.m.tree.mu.Unlock()
+	if r.m.replay.by(h.Pid) {
+		return r.unmade(h, name)
+	}
 	_, n, code := r.into(h.NodeId, name)
 	switch {
 	case !code.Ok():
@@ -411,10 +438,61 @@ func (r *raw) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fu
 }
 
 func (r *raw) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
-	return fuse.EPERM
+	n, f, err := r.symlink(h.NodeId, target, name)
+	if err != nil {
+		return r.status(err)
+	}
+	ctx, end := r.context(cancel, h.Pid)
+	defer end()
+	if err := r.m.fill(ctx, f, target); err != nil {
+		return r.status(err)
+	}
+	r.m.tree.mu.Lock()
+	defer r.m.tree.mu.Unlock()
+	r.entry(n, out)
+	return fuse.OK
+}
+
+func (r *raw) symlink(dirID uint64, target, name string) (*node, *file, error) {
+	r.m.tree.mu.Lock()
+	defer r.m.tree.mu.Unlock()
+	dir, n, code := r.into(dirID, name)
+	switch {
+	case !code.Ok():
+		return nil, nil, syscall.Errno(code)
+	case n != nil:
+		return nil, nil, syscall.EEXIST
+	case !r.m.opt.Symlinks:
+		return nil, nil, syscall.EPERM
+	case len(target) > maxTarget:
+		return nil, nil, syscall.ENAMETOOLONG
+	}
+	if err := r.fits(dir, name); err != nil {
+		return nil, nil, err
+	}
+	n, f := r.m.symlink(dir, name)
+	return n, f, nil
+}
+
+func (r *raw) Readlink(cancel <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Status) {
+	r.m.tree.mu.RLock()
+	n := r.node(h.NodeId)
+	shown := n != nil && r.m.shownLink(n)
+	r.m.tree.mu.RUnlock()
+	if !shown {
+		return nil, fuse.EINVAL
+	}
+	ctx, end := r.context(cancel, h.Pid)
+	defer end()
+	target, err := r.m.target(ctx, n)
+	return target, r.status(err)
 }
 
 func (r *raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	if r.m.replay.by(in.Pid) {
+		out.Fh, out.OpenFlags = r.m.handles.add(&handle{}), fuse.FOPEN_KEEP_CACHE
+		return fuse.OK
+	}
 	writes := in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY
 	if writes && r.m.opt.ReadOnly {
 		return fuse.EROFS
@@ -427,8 +505,11 @@ func (r *raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 	if n == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	if err := r.believe(ctx, in.Pid, n); err != nil {
-		return r.status(err)
+	if !r.m.refused.again(in.Pid, n, in.NodeId) {
+		if err := r.m.believe(ctx, n); err != nil {
+			r.m.refused.note(in.Pid, n, in.NodeId)
+			return r.status(err)
+		}
 	}
 	r.m.tree.mu.Lock()
 	f := r.m.openFile(n, writes)
@@ -445,38 +526,6 @@ func (r *raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 	h := &handle{file: f, writes: writes, owner: in.Pid}
 	out.Fh, out.OpenFlags = r.m.handles.add(h), fuse.FOPEN_KEEP_CACHE
 	return fuse.OK
-}
-
-// believe is FS.believe for an open by thread tid, which is sent on at most once.
-func (r *raw) believe(ctx context.Context, tid uint32, n *node) error {
-	same, sent := r.m.reopens.take(tid, n)
-	r.m.tree.mu.RLock()
-	gone := n.is(detached)
-	r.m.tree.mu.RUnlock()
-	if same && !gone {
-		return nil
-	}
-	err := r.m.believe(ctx, n)
-	if err == errStale && !sent {
-		r.sendOn(ctx, tid, n)
-	}
-	return err
-}
-
-// sendOn finds what stands now where n did, for the thread's next open.
-func (r *raw) sendOn(ctx context.Context, tid uint32, n *node) {
-	for range 3 {
-		r.m.tree.mu.RLock()
-		now := r.m.tree.find(n.path())
-		r.m.tree.mu.RUnlock()
-		if now == nil || now == n || now.is(isDir) {
-			return
-		}
-		if r.m.believe(ctx, now) == nil {
-			r.m.reopens.expect(tid, now)
-			return
-		}
-	}
 }
 
 func (r *raw) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
@@ -500,7 +549,14 @@ func (r *raw) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 	}
 	ctx, end := r.context(cancel, in.Pid)
 	defer end()
-	if err := r.m.write(ctx, h.file, data, int64(in.Offset)); err != nil {
+	if h.forfeit.Load() {
+		return 0, fuse.Status(errStale)
+	}
+	write := r.m.write
+	if in.Flags&syscall.O_APPEND != 0 && h.file.version.Load() > 0 {
+		write = r.m.append // the kernel may have the end of another version in mind
+	}
+	if err := write(ctx, h.file, data, int64(in.Offset)); err != nil {
 		return 0, r.status(err)
 	}
 	return uint32(len(data)), fuse.OK
@@ -513,14 +569,21 @@ func (r *raw) Writev(cancel <-chan struct{}, in *fuse.WriteIn, data [][]byte) (u
 // Flush comes with every close of a descriptor. The one that ends the writing
 // brings it to the bucket, and fails when that does.
 func (r *raw) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	if r.m.replay.by(in.Pid) {
+		return fuse.OK
+	}
 	h := r.m.handles.get(in.Fh)
 	if h == nil || h.file == nil {
 		return fuse.EBADF
 	}
-	if !h.writes || !h.file.dirty.Load() || r.goesOn(h, in.Pid) {
-		return fuse.OK
+	code := fuse.OK
+	if h.writes && h.file.dirty.Load() && !r.goesOn(h, in.Pid) {
+		code = r.upload(cancel, in.Pid, h)
 	}
-	return r.upload(cancel, in.Pid, h)
+	if unlocked := r.closeLocks(cancel, in, h); code.Ok() {
+		return unlocked
+	}
+	return code
 }
 
 // goesOn reports whether who opened h, or who closes it now, has it open still.
@@ -554,6 +617,7 @@ func (r *raw) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
 		return
 	}
 	h.close()
+	r.m.dropLocks(h)
 	r.m.closed(h.file, h.writes)
 	if h.writes && h.file.dirty.Load() {
 		r.m.saveLater(h.file) // a mapping was written to, or a copy was closed last
@@ -573,6 +637,9 @@ func (r *raw) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Statu
 	h := r.m.handles.get(in.Fh)
 	if h == nil || h.file == nil {
 		return fuse.EBADF
+	}
+	if h.forfeit.Load() {
+		return fuse.Status(errStale)
 	}
 	ctx, done := r.context(cancel, in.Pid)
 	defer done()
@@ -625,7 +692,8 @@ func (r *raw) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.Dir
 }
 
 // list adds the names of an open directory from an offset on. "." and ".." come
-// without a node.
+// without a node. An offset means the same to every handle: the kernel goes on
+// with one where it has forgotten what another one read.
 func (r *raw) list(in *fuse.ReadIn, add func(*handle, *node, fuse.DirEntry) bool) fuse.Status {
 	h := r.m.handles.get(in.Fh)
 	if h == nil || h.dir == nil {
@@ -633,27 +701,35 @@ func (r *raw) list(in *fuse.ReadIn, add func(*handle, *node, fuse.DirEntry) bool
 	}
 	r.m.tree.mu.Lock()
 	defer r.m.tree.mu.Unlock()
-	if in.Offset == 0 { // opened, or rewound
-		h.names = append([]string{".", ".."}, h.dir.names()...)
-		r.m.walks.opened(h.dir, h.names[2:])
+	if in.Offset == 0 || h.places == nil { // opened, or rewound
+		h.places = h.dir.places()
+		r.m.walks.opened(h.dir, h.dir.names())
 	}
-	for i := int(in.Offset); i < len(h.names); i++ {
-		e := fuse.DirEntry{Name: h.names[i], Off: uint64(i + 1), Mode: syscall.S_IFDIR, Ino: h.dir.ino}
+	for _, p := range after(h.places, in.Offset) {
+		e := fuse.DirEntry{Name: p.name, Off: p.offset, Mode: syscall.S_IFDIR, Ino: h.dir.ino}
 		var n *node
-		if i > 1 {
-			if n = h.dir.kids.get(h.names[i]); n == nil {
+		if p.offset > parentOffset {
+			if n = h.dir.kids.get(p.name); n == nil {
 				continue
 			}
-			e.Ino = n.ino
-			if !n.is(isDir) {
-				e.Mode = syscall.S_IFREG
-			}
+			e.Ino, e.Mode = n.ino, r.m.typeOf(n)
 		}
 		if !add(h, n, e) {
 			break
 		}
 	}
 	return fuse.OK
+}
+
+// typeOf returns what the kernel calls the type of n.
+func (m *FS) typeOf(n *node) uint32 {
+	switch {
+	case n.is(isDir):
+		return syscall.S_IFDIR
+	case m.shownLink(n):
+		return syscall.S_IFLNK
+	}
+	return syscall.S_IFREG
 }
 
 func (r *raw) ReleaseDir(in *fuse.ReleaseIn) { r.m.handles.take(in.Fh) }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -53,6 +54,11 @@ func (m *FS) Run(ctx context.Context, ready func()) error {
 	defer stop()
 	m.group.Go(func() { m.kernel.run(services, fuseNotifier{server}, func(n int) { m.count.told.Add(int64(n)) }) })
 	m.group.Go(func() { m.follow(services) })
+	var replaying sync.WaitGroup
+	if m.opt.Inotify {
+		m.replay.begin()
+		replaying.Go(func() { m.echoes(services) })
+	}
 	m.group.Go(func() { m.keepNotes(m.ctx) })
 	m.setReady()
 	ready()
@@ -61,6 +67,7 @@ func (m *FS) Run(ctx context.Context, ready func()) error {
 	case <-ctx.Done():
 	}
 	stop()
+	replaying.Wait() // it keeps the mount busy
 	return m.end(server, served)
 }
 
@@ -100,12 +107,14 @@ func (m *FS) mount() (*fuse.Server, error) {
 		Name: "skyagent", FsName: m.opt.Name, AllowOther: m.opt.AllowOther,
 		Options:       []string{"default_permissions"},
 		MaxBackground: 64, MaxWrite: 1 << 20, MaxReadAhead: 1 << 20,
-		DisableXAttrs: true, DisableSplice: true, ExplicitDataCacheControl: true,
+		EnableLocks:          m.opt.Locks != nil,
+		EnableSymlinkCaching: true, // another target is another node
+		DisableXAttrs:        !m.opt.Xattrs, DisableSplice: true, ExplicitDataCacheControl: true,
 		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_ASYNC_DIO | fuse.CAP_READDIRPLUS_AUTO,
 		DirectMount:       os.Geteuid() == 0,
 		Logger:            log.New(io.Discard, "", 0),
 	}
-	if m.opt.ReadOnly {
+	if m.opt.ReadOnly && !m.opt.Inotify { // else it is we who refuse
 		opts.Options = append(opts.Options, "ro")
 		opts.DirectMountFlags = syscall.MS_NOSUID | syscall.MS_NODEV | syscall.MS_RDONLY
 	}
@@ -120,7 +129,7 @@ type fuseNotifier struct{ server *fuse.Server }
 
 func (n fuseNotifier) forgetName(dir uint64, name string) { n.server.EntryNotify(dir, name) }
 func (n fuseNotifier) forgetAttr(id uint64)               { n.server.InodeNotify(id, -1, 0) }
-func (n fuseNotifier) forgetListing(dir uint64)           { n.server.InodeNotify(dir, 0, 0) }
+func (n fuseNotifier) forgetContent(id uint64)            { n.server.InodeNotify(id, 0, 0) }
 
 // clearDead takes away a mount that a killed process left at dir.
 func clearDead(dir string) error {

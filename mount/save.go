@@ -13,15 +13,20 @@ import (
 )
 
 // save brings f to the bucket, or, with write-back, into the journal, from which
-// it gets there later.
+// it gets there later. What is locked goes there at once: the next holder reads
+// it.
 func (m *FS) save(ctx context.Context, f *file) error {
-	if m.opt.WriteBack && f.dirty.Load() {
+	if m.opt.WriteBack && f.dirty.Load() && !m.locked(f.n.ino) {
 		kept, err := m.keepStage(f)
 		if err != nil || kept {
 			return err
 		}
 	}
-	return m.flush(ctx, f)
+	err := m.flush(ctx, f)
+	if err == nil {
+		m.dropStage(f) // of an earlier close
+	}
+	return err
 }
 
 // keepStage gives the stage of f a name and an entry in the journal, and has it
@@ -194,6 +199,8 @@ func (m *FS) resumePut(e entry) error {
 	f.dirty.Store(true)
 	m.tree.resize(n, e.File.Size)
 	n.mtime, n.perm = e.File.MTime, uint16(e.File.Mode.Perm())
+	n.setLink(*e.File)
+	n.keepXattrs(e.File.Xattrs)
 	f.handles, f.writers = 0, 0
 	m.saveLater(f)
 	return nil
@@ -241,6 +248,7 @@ func (m *FS) resumeMkdir(e entry) {
 	if n := m.tree.mkdirs(p, time.Now().UnixNano()); n != nil {
 		if e.File != nil {
 			n.perm = uint16(e.File.Mode.Perm())
+			n.keepXattrs(e.File.Xattrs)
 		}
 		m.mark(n)
 	}

@@ -36,6 +36,9 @@ func (n *node) fileMode() fs.FileMode {
 	if n.is(isDir) {
 		m |= fs.ModeDir
 	}
+	if n.is(isLink) {
+		m |= fs.ModeSymlink
+	}
 	return m
 }
 

@@ -40,7 +40,7 @@ func (m *FS) content(ctx context.Context, f *file, p manifest.Path) (*upload, er
 	f.mu.RLock()
 	m.tree.mu.RLock()
 	up := &upload{gen: f.gen, line: f.line, cond: f.cond, hold: f.mu.RUnlock, file: manifest.File{
-		Path: p, Mode: f.n.fileMode(), Size: f.stage.size, MTime: f.n.mtime,
+		Path: p, Mode: f.n.fileMode(), Size: f.stage.size, MTime: f.n.mtime, Xattrs: f.n.xattrs(),
 		PartSize: manifest.PartSize(f.stage.size, f.former.PartSize),
 	}}
 	half := f.kept != 0 && f.gen != f.asked && f.writers > 0

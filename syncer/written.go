@@ -293,6 +293,9 @@ func (r *Replica) ruleOn(ctx context.Context, p manifest.Path, log *manifest.Cha
 	}
 	rev := string(info.Rev)
 	inPlace, known := r.index.Files().Get(p)
+	if fileOf(p, info).IsLink() { // left out; what stood there before it goes
+		return ruling{change: manifest.Change{Op: manifest.Delete, File: manifest.File{Path: p}}, act: known && !inPlace.IsDir(), beside: true}
+	}
 	switch {
 	case log != nil && log.Op == manifest.Put && log.Rev == rev:
 		return ruling{change: *log, act: true}

@@ -18,7 +18,7 @@ import (
 const asChild = "SKYAGENT_POSIX_CHILD"
 
 func init() {
-	run, ok := map[string]func() error{"locker": lockerMain, "registers": registersMain, "pong": pongMain}[os.Getenv(asChild)]
+	run, ok := map[string]func() error{"locker": lockerMain, "registers": registersMain, "pong": pongMain, "counter": counterMain}[os.Getenv(asChild)]
 	if !ok {
 		return
 	}

@@ -24,6 +24,7 @@ type flight struct {
 	ahead   bool   // nobody asked for its first byte yet when it began
 	strict  bool   // its bytes are given out only when it has landed
 	cancel  context.CancelCauseFunc
+	spill   spill
 
 	mu     sync.Mutex // guards what follows
 	got    int
@@ -127,10 +128,11 @@ func (f *flight) fill(ctx context.Context) error {
 	get := f.content.cache.get(ctx, f.content.object, f.off, int64(len(f.buf)))
 	defer get.close()
 	for at := 0; at < len(f.buf); {
-		n, err := get.Read(f.buf[at:])
+		n, err := get.Read(f.buf[at:min(int(down(int64(at), grain))+grain, len(f.buf))])
 		at += n
 		if n > 0 {
 			f.change(func() { f.got = at })
+			f.spill.take(f, at)
 		}
 		if err != nil && at < len(f.buf) {
 			return get.failed(err)

@@ -18,7 +18,7 @@ func (f *flight) fly(ctx context.Context) {
 		sure, err = f.judge()
 	}
 	if !errors.Is(err, ErrCorrupt) && err != errMismatch {
-		f.content.keep(f.off, f.buf[:whole], sure)
+		f.content.keep(f.off, f.buf[:whole], sure, &f.spill)
 	}
 	f.content.ended(f)
 	f.change(func() { f.land(sure, err) })
@@ -76,8 +76,8 @@ func (f *flight) mismatch(off int64) error {
 
 // keep writes bytes that were fetched, whole pieces from off on, to disk, and
 // proves the parts that are whole now. Without a disk they stay in memory for a
-// while.
-func (c *content) keep(off int64, b []byte, sure bool) {
+// while. What has been spilled only gets its checksums.
+func (c *content) keep(off int64, b []byte, sure bool, spilled *spill) {
 	if len(b) == 0 {
 		return
 	}
@@ -85,8 +85,14 @@ func (c *content) keep(off int64, b []byte, sure bool) {
 	if sure {
 		state = proven
 	}
-	err := c.cache.space.take(int64(len(b))+fileCost, func() error {
-		return c.with(func(d *disk) error { return d.write(off/grain, b, state) })
+	room := int64(len(b)) - spilled.bytes + fileCost
+	err := c.cache.space.take(room, func() error {
+		return c.with(func(d *disk) error {
+			if spilled.disk == d && spilled.bytes >= int64(len(b)) {
+				return d.note(off/grain, b, state)
+			}
+			return d.write(off/grain, b, state)
+		})
 	})
 	switch {
 	case err != nil:

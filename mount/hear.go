@@ -171,7 +171,10 @@ func (m *FS) install(f manifest.File, fromLog bool) *node {
 	default:
 		n = m.tree.replace(n)
 		m.tellName(dir, name)
-		m.replay.add(f.Path, echoWritten)
+		if m.replay.add(f.Path, echoWritten); m.replay.on {
+			m.tree.ino++
+			n.ino = m.tree.ino // or tail -F takes it for what it has open
+		}
 	}
 	m.tree.bytes += f.Size - n.size
 	n.set(f)

@@ -43,14 +43,14 @@ func (m *FS) echo(ctx context.Context, p manifest.Path, kind echoKind) error {
 	m.tree.mu.RLock()
 	e := &echo{dir: m.tree.find(p.Dir()), name: p.Base(), kind: kind, n: m.tree.find(p)}
 	gone := kind == echoRemoved || kind == echoDirRemoved
-	stale := e.dir == nil || (e.n == nil) != gone || e.n != nil && e.n.is(isDir) != (kind == echoDirMade)
+	stale := e.dir == nil || e.n != nil && e.n.is(isLink) || (e.n == nil) != gone || e.n != nil && e.n.is(isDir) != (kind == echoDirMade)
 	mtime := int64(0)
 	if e.n != nil {
 		mtime = e.n.mtime
 	}
 	m.tree.mu.RUnlock()
 	if stale {
-		return nil // its own change is replayed in its turn
+		return nil // what it is by now comes in its turn; links are not shown
 	}
 	if gone {
 		e.n = m.ghost(e, kind == echoDirRemoved)

@@ -2,7 +2,6 @@ package integration_test
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,56 +16,31 @@ import (
 	"github.com/skyagent/skyagent/objstore"
 )
 
-// TestMountWriteBackKilled kills a mount in the middle of writes with
-// write-back: what a close had returned for is in the bucket after the next start.
+// TestMountWriteBackKilled kills a mount with write-back in the middle of many
+// writes: what a close had returned for is in the bucket, whole, after the next
+// start, and was there to be read before.
 func TestMountWriteBackKilled(t *testing.T) {
 	r := newRig(t)
 	dir := t.TempDir()
-	acked := map[string]string{}
 	start := func() *program.Process { return r.live(t, []string{"mount", r.url, dir, "--write-back"}) }
-	for life := range 3 {
+	for range 3 {
 		p := start()
-		var i int
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			for ; ; i++ {
-				name, content := fmt.Sprintf("%d-%d", life, i%40), fmt.Sprintf("life %d write %d %s", life, i, strings.Repeat("x", i*37%9000))
-				if os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644) != nil {
-					return
-				}
-				acked[name] = content
-			}
-		}()
-		waitFor(t, "some uploads", func() bool {
-			entries, _ := os.ReadDir(filepath.Dir(r.object("x")))
-			return len(entries) > 10*(life+1)
-		})
+		d := newDesk(t, []string{dir, dir, dir, dir}, syscall.ENOTCONN, syscall.ECONNABORTED)
+		d.waitAcks(t, 50)
 		p.Kill()
-		<-ended
-	}
-	p := start()
-	defer stop(t, p)
-	for name, want := range acked {
-		if got := read(t, filepath.Join(dir, name)); got != want && !laterWrite(got, want) {
-			t.Errorf("%s holds %.40q, want %.40q", name, got, want)
+		d.waitErrs(t, 1)
+		d.stop()
+		p = start()
+		for _, s := range d.scribes {
+			for k := range scribeFiles {
+				if err := s.readIn(dir, k); err != nil {
+					t.Errorf("after the start: %v", err)
+				}
+			}
 		}
+		d.finish(t, r, dir)
+		stop(t, p)
 	}
-	for name, want := range acked {
-		waitFor(t, name+" to be in the bucket", func() bool {
-			b, err := os.ReadFile(r.object(name))
-			return err == nil && (string(b) == want || laterWrite(string(b), want))
-		})
-	}
-}
-
-// laterWrite reports whether got is a write that was under way, after the one
-// that was acknowledged.
-func laterWrite(got, want string) bool {
-	var life, n, life2, m int
-	_, err1 := fmt.Sscanf(got, "life %d write %d", &life, &n)
-	_, err2 := fmt.Sscanf(want, "life %d write %d", &life2, &m)
-	return err1 == nil && err2 == nil && life == life2 && n == m+40
 }
 
 // TestMountDead mounts where a killed mount left its dead mount point.
@@ -110,6 +84,92 @@ func TestMountBusCut(t *testing.T) {
 func contains(dir, name, want string) bool {
 	b, err := os.ReadFile(filepath.Join(dir, name))
 	return err == nil && string(b) == want
+}
+
+// TestMountStoreLost takes the store away under writers and readers of two
+// mounts, and gives it back: what was acknowledged is there, errors are EIO,
+// what is cached is read and listed meanwhile, and all goes on by itself.
+func TestMountStoreLost(t *testing.T) {
+	for _, how := range []string{"frozen", "stopped"} {
+		t.Run(how, func(t *testing.T) {
+			r := newRig(t)
+			dirs := r.mounts(t, 2, "--timeout", "1s")
+			write(t, filepath.Join(dirs[0], "cached"), "cached")
+			_, err := r.store(t).Put(t.Context(), "uncached", strings.NewReader("x"), 1, objstore.PutOptions{})
+			must(t, err)
+			r.home.MustRun(t, "refresh", dirs[0])
+			d := newDesk(t, append(dirs, dirs...), storeAway...)
+			d.waitAcks(t, 20)
+			lost := time.Now()
+			if how == "frozen" {
+				r.server.Freeze()
+				t.Cleanup(r.server.Thaw) // should the test fail
+			} else {
+				r.server.Stop()
+			}
+			d.waitErrs(t, 1)
+			if _, err := os.ReadFile(filepath.Join(dirs[0], "uncached")); !errors.Is(err, syscall.EIO) {
+				t.Errorf("read of what is not cached: %v, want EIO", err)
+			}
+			for again := true; again; again = os.Getenv("SKYAGENT_LONG") != "" && time.Since(lost) < time.Minute {
+				if got := read(t, filepath.Join(dirs[0], "cached")); got != "cached" {
+					t.Errorf("cached holds %q", got)
+				}
+				if names, err := os.ReadDir(dirs[0]); err != nil || len(names) < 4*scribeFiles+2 {
+					t.Errorf("ls shows %d names, %v", len(names), err)
+				}
+				d.waitErrs(t, 1)
+			}
+			if how == "frozen" {
+				r.server.Thaw()
+			} else {
+				r.server.Start(t)
+			}
+			d.waitAcks(t, 20)
+			if got := read(t, filepath.Join(dirs[0], "uncached")); got != "x" {
+				t.Errorf("uncached holds %q", got)
+			}
+			d.finish(t, r, dirs...)
+		})
+	}
+}
+
+// TestMountBusFlaps takes the bus away and gives it back, several times, under
+// writers and readers of two mounts: no write is lost; once both trust the bus
+// again, no read misses a write whose close had returned before; and in the end
+// all show what the bucket has.
+func TestMountBusFlaps(t *testing.T) {
+	r := newRig(t)
+	nats := servers.NATS(t, servers.NATSOptions{})
+	a, _ := r.mount(t, "--nats", nats.URL)
+	b, _ := r.mount(t, "--nats", nats.URL)
+	r.waitMounts(t, 2, nats.URL)
+	d := newDesk(t, []string{a, b, a, b})
+	trusted := func() {
+		r.waitMounts(t, 2, nats.URL)
+		d.lax.Store(false)
+		d.waitAcks(t, 20)
+	}
+	for flap := range 6 {
+		d.lax.Store(true) // one may be on the bus again before the other
+		if flap%2 == 0 {
+			nats.Kill()
+			d.waitAcks(t, 10)
+			nats.Start(t)
+		} else {
+			nats.Freeze()
+			t.Cleanup(nats.Thaw)
+			d.waitAcks(t, 10)
+			nats.Thaw()
+		}
+		if flap > 1 {
+			d.waitAcks(t, 5) // gone again before all is well
+			continue
+		}
+		trusted()
+	}
+	trusted()
+	d.finish(t, r, a, b)
 }
 
 // TestMountStoreAway lets the store answer with errors for a while: a listing

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +29,7 @@ type file struct {
 
 	heir atomic.Pointer[objstore.Rev] // what a new file's first upload replaces, after a rename
 
-	upload sync.Mutex // held by the one that uploads; comes before mu
+	upload gate // held by the one that uploads; comes before mu
 
 	mu     sync.RWMutex // guards what follows
 	stage  *stage       // nil while nothing was written
@@ -36,13 +37,31 @@ type file struct {
 	gen    uint64       // counts changes of the stage
 	cond   objstore.Cond
 	kept   uint64        // number in the journal, with write-back
+	stood  string        // the stage that the journal names
+	asked  uint64        // the gen that a close with write-back has returned for
+	line   string        // random: the object tells by it whose successor it is
 	former blocks.Object // what the bucket has, as far as this file knows
 	lost   bool          // somebody else was faster: what is written goes beside
 }
 
+// A gate lets one in at a time. Unlike at a mutex, nobody waits longer than he
+// may: the one inside may wait for a store that hangs.
+type gate chan struct{}
+
+func (g gate) enter(ctx context.Context) error {
+	select {
+	case g <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g gate) leave() { <-g }
+
 // begin makes f a new file, which the bucket does not have.
 func (f *file) begin() {
-	f.cond, f.gen = objstore.Cond{Absent: true}, 1
+	f.cond, f.gen, f.line = objstore.Cond{Absent: true}, 1, rand.Text()
 	f.dirty.Store(true)
 }
 
@@ -51,7 +70,7 @@ func (f *file) begin() {
 func (m *FS) openFile(n *node, writes bool) *file {
 	f := n.file
 	if f == nil {
-		f = &file{n: n, former: n.object(), cond: objstore.Cond{If: n.rev}}
+		f = &file{n: n, former: n.object(), cond: objstore.Cond{If: n.rev}, upload: make(gate, 1)}
 		n.file = f
 	}
 	f.handles++
@@ -116,6 +135,9 @@ func (m *FS) empty(f *file) error {
 func (m *FS) changed(f *file) {
 	f.dirty.Store(true)
 	f.gen++
+	if f.line == "" {
+		f.line = rand.Text()
+	}
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	m.tree.resize(f.n, f.stage.size)
@@ -237,8 +259,10 @@ func (m *FS) retire(f *file) {
 // flush makes the bucket hold what was written, and tells the others. It
 // returns errStale when somebody else wrote the file since it was opened.
 func (m *FS) flush(ctx context.Context, f *file) error {
-	f.upload.Lock()
-	defer f.upload.Unlock()
+	if err := f.upload.enter(ctx); err != nil {
+		return err
+	}
+	defer f.upload.leave()
 	if !f.dirty.Load() {
 		return nil
 	}
@@ -286,6 +310,9 @@ func (f *file) clean() error {
 // put uploads the stage of f to p. f.upload is held, and it is j's turn.
 func (m *FS) put(ctx context.Context, f *file, j *job, p manifest.Path) error {
 	w, err := m.send(ctx, f, p)
+	if second(err) && m.succeeds(ctx, f, p) {
+		w, err = m.send(ctx, f, p)
+	}
 	switch {
 	case second(err):
 		return m.beside(ctx, f, j, p)
@@ -332,6 +359,19 @@ func (m *FS) sentBefore(ctx context.Context, up *upload, refused error) (objstor
 		return info, nil
 	}
 	return objstore.Info{}, refused
+}
+
+// succeeds reports whether what stands in the way at p is what an earlier upload
+// of f wrote, whose answer was lost or came to nobody, and has f follow on that.
+func (m *FS) succeeds(ctx context.Context, f *file, p manifest.Path) bool {
+	info, err := m.opt.Store.Head(ctx, string(p))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil || f.line == "" || info.Meta[metaLine] != f.line {
+		return false
+	}
+	f.cond = objstore.Cond{If: info.Rev}
+	return true
 }
 
 // settle gives f and its node the state that the bucket has.

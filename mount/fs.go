@@ -44,6 +44,7 @@ type FS struct {
 	kernel  kernel // told of what has changed
 	handles handles
 	walks   walks
+	replay  replay
 	locks   locks
 	refused refusals
 
@@ -79,6 +80,7 @@ func New(opt Options) *FS {
 		doubts: map[manifest.Path]int{}, logs: map[string]manifest.Position{}, attrs: map[*node]manifest.File{},
 	}
 	m.kernel.init()
+	m.replay.init(opt.Inotify)
 	m.locks.files = map[lockID]*lock{}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	return m

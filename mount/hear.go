@@ -134,10 +134,7 @@ func (m *FS) takeDir(w manifest.Write, fromLog bool) {
 		}
 		return
 	}
-	if n == nil {
-		m.tellName(m.tree.mkdirs(w.Path.Dir(), w.MTime), w.Path.Base())
-	}
-	if n = m.tree.mkdirs(w.Path, w.MTime); n == nil {
+	if n = m.mkdirs(w.Path, w.MTime); n == nil {
 		return
 	}
 	if n.perm != uint16(w.Mode.Perm()) {
@@ -153,7 +150,7 @@ func (m *FS) takeDir(w manifest.Write, fromLog bool) {
 // install gives path f.Path the state f, which the bucket has. It returns nil
 // when a directory stands there. The tree's mutex is held.
 func (m *FS) install(f manifest.File, fromLog bool) *node {
-	dir := m.tree.mkdirs(f.Path.Dir(), f.MTime)
+	dir := m.mkdirs(f.Path.Dir(), f.MTime)
 	if dir == nil {
 		return nil
 	}
@@ -163,6 +160,7 @@ func (m *FS) install(f manifest.File, fromLog bool) *node {
 	case n == nil:
 		n = m.tree.add(dir, name, 0)
 		m.tellName(dir, name)
+		m.replay.add(f.Path, echoMade)
 	case n.is(isDir):
 		return nil
 	case n.rev == objstore.Rev(f.Rev) && n.is(isLink) == f.IsLink():
@@ -173,6 +171,10 @@ func (m *FS) install(f manifest.File, fromLog bool) *node {
 	default:
 		n = m.tree.replace(n)
 		m.tellName(dir, name)
+		if m.replay.add(f.Path, echoWritten); m.replay.on {
+			m.tree.ino++
+			n.ino = m.tree.ino // or tail -F takes it for what it has open
+		}
 	}
 	m.tree.bytes += f.Size - n.size
 	n.set(f)
@@ -183,10 +185,30 @@ func (m *FS) install(f manifest.File, fromLog bool) *node {
 	return n
 }
 
+// mkdirs is the tree's, and tells the kernel of each directory that is new. The
+// tree's mutex is held.
+func (m *FS) mkdirs(p manifest.Path, mtime int64) *node {
+	if p == "" || m.tree.find(p) != nil {
+		return m.tree.mkdirs(p, mtime)
+	}
+	parent := m.mkdirs(p.Dir(), mtime)
+	if parent == nil || !parent.is(isDir) {
+		return nil
+	}
+	m.tellName(parent, p.Base())
+	m.replay.add(p, echoDirMade)
+	return m.tree.mkdirs(p, mtime)
+}
+
 // vanish removes n, which the bucket has no more. The tree's mutex is held.
 func (m *FS) vanish(n *node) {
 	m.tree.unlink(n)
 	m.tellName(n.parent, n.name)
+	kind := echoRemoved
+	if n.is(isDir) {
+		kind = echoDirRemoved
+	}
+	m.replay.add(n.path(), kind)
 }
 
 // doubt has the bucket asked about keys.

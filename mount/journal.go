@@ -30,6 +30,7 @@ type entry struct {
 	To    string         `json:"to,omitempty"`
 	Rev   string         `json:"rev,omitempty"`
 	Stage string         `json:"stage,omitempty"` // a file's name
+	Line  string         `json:"line,omitempty"`  // of the file
 	File  *manifest.File `json:"file,omitempty"`
 	Done  bool           `json:"done,omitempty"`
 }

@@ -46,6 +46,7 @@ type Options struct {
 	Symlinks   bool // may be made, and are shown as such; otherwise they are files that hold their targets
 	AllowOther bool
 	WriteBack  bool // close returns before the upload
+	Inotify    bool // watchers on this machine see what others change
 	UID, GID   uint32
 	Umask      uint32
 

@@ -83,6 +83,9 @@ func (r *raw) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out 
 	if len(name) > 255 {
 		return fuse.Status(syscall.ENAMETOOLONG)
 	}
+	if r.m.replay.by(h.Pid) {
+		return r.lookupAgain(h, name, out)
+	}
 	r.m.tree.mu.Lock()
 	found := r.found(r.node(h.NodeId), name, out)
 	r.m.tree.mu.Unlock()
@@ -154,6 +157,9 @@ func (r *raw) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Attr
 }
 
 func (r *raw) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+	if r.m.replay.by(in.Pid) {
+		return r.GetAttr(cancel, &fuse.GetAttrIn{InHeader: in.InHeader}, out)
+	}
 	if r.m.opt.ReadOnly {
 		return fuse.EROFS
 	}
@@ -251,6 +257,10 @@ func (r *raw) into(id uint64, name string) (dir, n *node, code fuse.Status) {
 func (r *raw) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	r.m.tree.mu.Lock()
 	defer r.m.tree.mu.Unlock()
+	if r.m.replay.by(in.Pid) {
+		out.Fh, out.OpenFlags = r.m.handles.add(&handle{}), fuse.FOPEN_KEEP_CACHE
+		return r.made(&in.InHeader, name, &out.EntryOut)
+	}
 	dir, n, code := r.into(in.NodeId, name)
 	switch {
 	case !code.Ok():
@@ -321,6 +331,9 @@ func (r *raw) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out *
 func (r *raw) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
 	r.m.tree.mu.Lock()
 	defer r.m.tree.mu.Unlock()
+	if r.m.replay.by(in.Pid) {
+		return r.made(&in.InHeader, name, out)
+	}
 	dir, n, code := r.into(in.NodeId, name)
 	if !code.Ok() {
 		return code
@@ -338,6 +351,9 @@ func (r *raw) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *
 func (r *raw) Unlink(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
 	r.m.tree.mu.Lock()
 	defer r.m.tree.mu.Unlock()
+	if r.m.replay.by(h.Pid) {
+		return r.unmade(h, name)
+	}
 	_, n, code := r.into(h.NodeId, name)
 	switch {
 	case !code.Ok():
@@ -354,6 +370,9 @@ func (r *raw) Unlink(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse
 func (r *raw) Rmdir(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
 	r.m.tree.mu.Lock()
 	defer r.m.tree.mu.Unlock()
+	if r.m.replay.by(h.Pid) {
+		return r.unmade(h, name)
+	}
 	_, n, code := r.into(h.NodeId, name)
 	switch {
 	case !code.Ok():
@@ -470,6 +489,10 @@ func (r *raw) Readlink(cancel <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.S
 }
 
 func (r *raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	if r.m.replay.by(in.Pid) {
+		out.Fh, out.OpenFlags = r.m.handles.add(&handle{}), fuse.FOPEN_KEEP_CACHE
+		return fuse.OK
+	}
 	writes := in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY
 	if writes && r.m.opt.ReadOnly {
 		return fuse.EROFS
@@ -546,6 +569,9 @@ func (r *raw) Writev(cancel <-chan struct{}, in *fuse.WriteIn, data [][]byte) (u
 // Flush comes with every close of a descriptor. The one that ends the writing
 // brings it to the bucket, and fails when that does.
 func (r *raw) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	if r.m.replay.by(in.Pid) {
+		return fuse.OK
+	}
 	h := r.m.handles.get(in.Fh)
 	if h == nil || h.file == nil {
 		return fuse.EBADF

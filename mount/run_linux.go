@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -53,6 +54,11 @@ func (m *FS) Run(ctx context.Context, ready func()) error {
 	defer stop()
 	m.group.Go(func() { m.kernel.run(services, fuseNotifier{server}, func(n int) { m.count.told.Add(int64(n)) }) })
 	m.group.Go(func() { m.follow(services) })
+	var replaying sync.WaitGroup
+	if m.opt.Inotify {
+		m.replay.begin()
+		replaying.Go(func() { m.echoes(services) })
+	}
 	m.group.Go(func() { m.keepNotes(m.ctx) })
 	m.setReady()
 	ready()
@@ -61,6 +67,7 @@ func (m *FS) Run(ctx context.Context, ready func()) error {
 	case <-ctx.Done():
 	}
 	stop()
+	replaying.Wait() // it keeps the mount busy
 	return m.end(server, served)
 }
 
@@ -107,7 +114,7 @@ func (m *FS) mount() (*fuse.Server, error) {
 		DirectMount:       os.Geteuid() == 0,
 		Logger:            log.New(io.Discard, "", 0),
 	}
-	if m.opt.ReadOnly {
+	if m.opt.ReadOnly && !m.opt.Inotify { // else it is we who refuse
 		opts.Options = append(opts.Options, "ro")
 		opts.DirectMountFlags = syscall.MS_NOSUID | syscall.MS_NODEV | syscall.MS_RDONLY
 	}

@@ -37,6 +37,7 @@ func (m *FS) keepStage(f *file) (bool, error) {
 	if err := m.staged(f); err != nil {
 		return false, err
 	}
+	f.asked = f.gen
 	if !f.stage.whole() {
 		return false, nil
 	}
@@ -47,14 +48,19 @@ func (m *FS) keepStage(f *file) (bool, error) {
 	if gone {
 		return false, nil
 	}
-	if f.kept != 0 {
-		m.journal.end(f.kept)
-	}
 	if err := m.nameStage(f.stage); err != nil {
 		return false, fmt.Errorf("keep %s: %w", state.Path, err)
 	}
 	state.Size = f.stage.size
-	f.kept = m.journal.begin(entry{Op: opPut, Key: string(state.Path), Rev: string(f.cond.If), Stage: f.stage.name, File: &state})
+	before, stood := f.kept, f.stood
+	f.stood = f.stage.name
+	f.kept = m.journal.begin(entry{Op: opPut, Key: string(state.Path), Rev: string(f.cond.If), Stage: f.stood, Line: f.line, File: &state})
+	if before != 0 { // and no moment without an entry of a content that was promised
+		m.journal.end(before)
+	}
+	if stood != "" && stood != f.stood {
+		_ = os.Remove(filepath.Join(m.stages(), stood))
+	}
 	m.saveLater(f)
 	return true, nil
 }
@@ -84,6 +90,9 @@ func (m *FS) saveAtLast(f *file) error {
 		if err == nil || objstore.Lasting(err) || errors.Is(err, errStale) {
 			return err
 		}
+		if errors.Is(err, errHalf) {
+			continue
+		}
 		m.log.Warn("upload waits for the store", "err", err)
 		if err := pause(m.ctx, wait); err != nil {
 			return err
@@ -91,11 +100,11 @@ func (m *FS) saveAtLast(f *file) error {
 	}
 }
 
-// beingWritten reports whether somebody has f open for writing. What is in the
-// journal is uploaded all the same: its close has returned.
+// beingWritten reports whether somebody has f open for writing. What its close
+// has put into the journal is uploaded all the same, as long as it is that.
 func (m *FS) beingWritten(f *file) bool {
 	f.mu.RLock()
-	kept := f.kept != 0
+	kept := f.kept != 0 && f.gen == f.asked
 	f.mu.RUnlock()
 	m.tree.mu.RLock()
 	defer m.tree.mu.RUnlock()
@@ -111,8 +120,8 @@ func (m *FS) dropStage(f *file) {
 	}
 	m.journal.end(f.kept)
 	f.kept = 0
-	if f.stage != nil {
-		_ = os.Remove(filepath.Join(m.stages(), f.stage.name))
+	_ = os.Remove(filepath.Join(m.stages(), f.stood))
+	if f.stood = ""; f.stage != nil {
 		f.stage.name = ""
 	}
 }
@@ -186,7 +195,7 @@ func (m *FS) resumePut(e entry) error {
 	f.cond = objstore.Cond{If: objstore.Rev(e.Rev), Absent: e.Rev == ""}
 	f.former.Rev, f.former.Size = f.cond.If, 0
 	f.stage = &stage{file: file, size: e.File.Size, name: e.Stage}
-	f.gen, f.kept = 1, e.ID
+	f.gen, f.asked, f.kept, f.stood, f.line = 1, 1, e.ID, e.Stage, e.Line
 	f.dirty.Store(true)
 	m.tree.resize(n, e.File.Size)
 	n.mtime, n.perm = e.File.MTime, uint16(e.File.Mode.Perm())

@@ -16,26 +16,39 @@ import (
 // announcement.
 const inlineMax = 16 << 10
 
+// metaLine names the file, as one life of it, whose versions follow on each other.
+const metaLine = "line"
+
 // An upload is a content on its way to the bucket.
 type upload struct {
 	file  manifest.File // what the bucket will have; without its Rev
 	cond  objstore.Cond
 	gen   uint64 // of the file, when the content was looked at
+	line  string // of the file
 	data  []byte // of a small one
 	parts []objstore.Part
 	hold  func() // ends the hold on the stage that parts read
 }
+
+// errHalf says that somebody writes a content whose former version waits in the
+// journal: what is half written is for nobody to see.
+var errHalf = errors.New("file is being written")
 
 // content looks at what f has to be at p. For a large file it holds the stage
 // as it is until send is done; a small one is read.
 func (m *FS) content(ctx context.Context, f *file, p manifest.Path) (*upload, error) {
 	f.mu.RLock()
 	m.tree.mu.RLock()
-	up := &upload{gen: f.gen, cond: f.cond, hold: f.mu.RUnlock, file: manifest.File{
+	up := &upload{gen: f.gen, line: f.line, cond: f.cond, hold: f.mu.RUnlock, file: manifest.File{
 		Path: p, Mode: f.n.fileMode(), Size: f.stage.size, MTime: f.n.mtime, Xattrs: f.n.xattrs(),
 		PartSize: manifest.PartSize(f.stage.size, f.former.PartSize),
 	}}
+	half := f.kept != 0 && f.gen != f.asked && f.writers > 0
 	m.tree.mu.RUnlock()
+	if half {
+		f.mu.RUnlock()
+		return nil, errHalf
+	}
 	if prev := f.heir.Load(); prev != nil && up.cond.Absent {
 		up.cond = objstore.Cond{Absent: *prev == "", If: *prev}
 	}
@@ -146,7 +159,7 @@ func (u *upload) hashParts(ctx context.Context, f *file) error {
 func (u *upload) send(ctx context.Context, m *FS) (objstore.Info, error) {
 	defer u.hold()
 	key, opts := string(u.file.Path), objstore.PutOptions{Cond: u.cond, Meta: u.file.Meta(m.opt.Writer, "")}
-	opts.Meta["write-id"] = m.writeID()
+	opts.Meta["write-id"], opts.Meta[metaLine] = m.writeID(), u.line
 	if u.parts == nil {
 		return m.opt.Store.Put(ctx, key, bytes.NewReader(u.data), u.file.Size, opts)
 	}

@@ -19,14 +19,14 @@ import (
 )
 
 type mountFlags struct {
-	readOnly, allowOther, writeBack bool
-	locks, symlinks, xattrs         bool
-	uid, gid                        uint32
-	umask                           umask
-	cacheDir                        string
-	cacheSize                       byteSize
-	timeout, reconcile              time.Duration
-	mounter                         mounterFlags
+	readOnly, allowOther, writeBack, inotify bool
+	locks, symlinks, xattrs                  bool
+	uid, gid                                 uint32
+	umask                                    umask
+	cacheDir                                 string
+	cacheSize                                byteSize
+	timeout, reconcile                       time.Duration
+	mounter                                  mounterFlags
 }
 
 func (p *program) mountCommand() *cobra.Command {
@@ -57,6 +57,7 @@ A storage named flush is mounted by its URL: skyagent mount flush is a command.`
 	flags.BoolVar(&f.locks, "locks", false, "flock and POSIX locks hold between workers, too; needs a bus with JetStream")
 	flags.BoolVar(&f.symlinks, "symlinks", false, "symlinks can be made and are followed; else they are files that hold their targets")
 	flags.BoolVar(&f.xattrs, "xattrs", false, "keep extended attributes (user.*), about 1,000 bytes a file; small writes are slower")
+	flags.BoolVar(&f.inotify, "inotify", false, "let programs that watch files by inotify see what other workers change")
 	flags.Uint32Var(&f.uid, "uid", f.uid, "`ID` of the user who owns the files (default: yours)")
 	flags.Uint32Var(&f.gid, "gid", f.gid, "`ID` of their group (default: yours)")
 	for _, own := range []string{"uid", "gid"} {
@@ -146,7 +147,7 @@ func (a *agent) newMount(t target, dir, state string, cache *blocks.Cache, f mou
 		Sources:  func(ctx context.Context) ([]string, error) { return syncer.Sources(ctx, a.store) },
 		Logs:     func(source string) *manifest.Log { return syncer.OpenLog(a.store, source) },
 		Notes:    syncer.OpenNotes(a.store),
-		ReadOnly: f.readOnly, AllowOther: f.allowOther, WriteBack: f.writeBack, Symlinks: f.symlinks, Xattrs: f.xattrs,
+		ReadOnly: f.readOnly, AllowOther: f.allowOther, WriteBack: f.writeBack, Inotify: f.inotify, Symlinks: f.symlinks, Xattrs: f.xattrs,
 		UID: f.uid, GID: f.gid, Umask: uint32(f.umask), Deadline: f.timeout, Reconcile: f.reconcile, Log: a.log,
 	}
 	if f.locks {

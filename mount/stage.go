@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"github.com/skyagent/skyagent/mount/blocks"
 )
@@ -247,17 +248,24 @@ func (s *stage) truncate(ctx context.Context, size int64) error {
 	return nil
 }
 
-// reader reads the content of s from start to end.
+// reader reads the content of s from off on. What it reads for the first time
+// is progress; what is sent again is not.
 func (s *stage) reader(ctx context.Context, off int64) io.ReaderAt {
-	return stageReader{ctx, s, off}
+	return &stageReader{ctx: ctx, s: s, off: off}
 }
 
 type stageReader struct {
-	ctx context.Context
-	s   *stage
-	off int64
+	ctx  context.Context
+	s    *stage
+	off  int64
+	most atomic.Int64 // where the furthest read ended
 }
 
-func (r stageReader) ReadAt(p []byte, off int64) (int, error) {
-	return r.s.readAt(r.ctx, p, r.off+off)
+func (r *stageReader) ReadAt(p []byte, off int64) (int, error) {
+	n, err := r.s.readAt(r.ctx, p, r.off+off)
+	if end := off + int64(n); n > 0 && end > r.most.Load() {
+		r.most.Store(end)
+		progress(r.ctx)
+	}
+	return n, err
 }

@@ -73,6 +73,15 @@ func (s *stage) close() {
 	s.file.Close()
 }
 
+// giveTo makes the file of s, which holds all of the content, that of the cache,
+// without copying it: so nothing can be written to s any more.
+func (s *stage) giveTo(cache *blocks.Cache, o blocks.Object) error {
+	if err := readOnly(&s.file); err != nil {
+		return err
+	}
+	return cache.Adopt(o, s.file)
+}
+
 // whole reports whether all of the content is in the file.
 func (s *stage) whole() bool {
 	for c := int64(0); c*cell < s.reach; c++ {

@@ -196,8 +196,9 @@ func TestPrefetch(t *testing.T) {
 		}
 		return len(r) == 1
 	})
-	if got := c.Stats().Requests; got != 1001 {
-		t.Errorf("%d GETs, want one for each content", got)
+	// A reader and a wish that begin at one moment may both ask.
+	if got := c.Stats().Requests; got < 1001 || got > 1020 {
+		t.Errorf("%d GETs, want hardly more than one for each content", got)
 	}
 }
 

@@ -198,6 +198,7 @@ func (m *measurements) writes(tool mounting, bucket string, size int64, warm fun
 	})
 	m.mounted(tool, bucket, writeBack, warm, func(dir string) {
 		m.take(tool, "write-back", func() { writeNoise(m.b, filepath.Join(dir, "later"), size) })
+		m.stored(filepath.Join(bucket, "later"), 1) // unmount waits for half a minute at the most
 	})
 }
 

@@ -248,7 +248,7 @@ func (m *FS) retire(f *file) {
 		return
 	}
 	if !f.lost && object.Rev != "" && f.stage.whole() {
-		if err := m.opt.Cache.Adopt(object, f.stage.file); err != nil {
+		if err := f.stage.giveTo(m.opt.Cache, object); err != nil {
 			m.log.Debug("content not kept in the cache", "key", object.Key, "err", err)
 		}
 	}

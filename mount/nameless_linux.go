@@ -22,6 +22,17 @@ func nameless(dir string) (*os.File, error) {
 	return file, os.Remove(file.Name())
 }
 
+// readOnly opens file anew for reading only, in place of what it was.
+func readOnly(file **os.File) error {
+	again, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", (*file).Fd()))
+	if err != nil {
+		return err
+	}
+	(*file).Close()
+	*file = again
+	return nil
+}
+
 // linkFile gives file a name, and returns the file that has it: a nameless one
 // gets it, one that has lost its name is copied.
 func linkFile(file *os.File, name string) (*os.File, error) {

@@ -2,6 +2,8 @@ package mount
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"syscall"
 	"time"
@@ -20,6 +22,12 @@ type raw struct {
 // only that there was one, and Go's runtime sends them all the time.
 func (r *raw) context(cancel <-chan struct{}, pid uint32) (context.Context, func()) {
 	ctx, stop := context.WithTimeout(r.m.ctx, r.m.opt.Deadline)
+	return ctx, r.unlessKilled(stop, cancel, pid)
+}
+
+// unlessKilled calls stop when the process that asks is killed, and in what it
+// returns, which is called at the end.
+func (r *raw) unlessKilled(stop func(), cancel <-chan struct{}, pid uint32) (end func()) {
 	done := make(chan struct{})
 	go func() {
 		select {
@@ -38,7 +46,7 @@ func (r *raw) context(cancel <-chan struct{}, pid uint32) (context.Context, func
 		}
 		stop()
 	}()
-	return ctx, func() { close(done); stop() }
+	return func() { close(done); stop() }
 }
 
 func (r *raw) status(err error) fuse.Status { return fuse.Status(r.m.errno(err)) }
@@ -598,9 +606,13 @@ func (r *raw) goesOn(h *handle, pid uint32) bool {
 }
 
 func (r *raw) upload(cancel <-chan struct{}, pid uint32, h *handle) fuse.Status {
-	ctx, end := r.context(cancel, pid)
-	defer end()
-	return r.status(r.m.save(ctx, h.file))
+	ctx, stop := patient(r.m.ctx, r.m.opt.Deadline)
+	defer r.unlessKilled(stop, cancel, pid)()
+	err := r.m.save(ctx, h.file)
+	if err != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		err = fmt.Errorf("no progress for %s: %w", r.m.opt.Deadline, context.DeadlineExceeded)
+	}
+	return r.status(err)
 }
 
 func (r *raw) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {

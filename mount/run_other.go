@@ -23,3 +23,5 @@ func nameless(dir string) (*os.File, error) {
 }
 
 func linkFile(*os.File, string) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+func readOnly(**os.File) error { return errors.ErrUnsupported }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"github.com/skyagent/skyagent/mount/blocks"
 )
@@ -70,6 +71,15 @@ func (s *stage) close() {
 		s.base.Close()
 	}
 	s.file.Close()
+}
+
+// giveTo makes the file of s, which holds all of the content, that of the cache,
+// without copying it: so nothing can be written to s any more.
+func (s *stage) giveTo(cache *blocks.Cache, o blocks.Object) error {
+	if err := readOnly(&s.file); err != nil {
+		return err
+	}
+	return cache.Adopt(o, s.file)
 }
 
 // whole reports whether all of the content is in the file.
@@ -247,17 +257,24 @@ func (s *stage) truncate(ctx context.Context, size int64) error {
 	return nil
 }
 
-// reader reads the content of s from start to end.
+// reader reads the content of s from off on. What it reads for the first time
+// is progress; what is sent again is not.
 func (s *stage) reader(ctx context.Context, off int64) io.ReaderAt {
-	return stageReader{ctx, s, off}
+	return &stageReader{ctx: ctx, s: s, off: off}
 }
 
 type stageReader struct {
-	ctx context.Context
-	s   *stage
-	off int64
+	ctx  context.Context
+	s    *stage
+	off  int64
+	most atomic.Int64 // where the furthest read ended
 }
 
-func (r stageReader) ReadAt(p []byte, off int64) (int, error) {
-	return r.s.readAt(r.ctx, p, r.off+off)
+func (r *stageReader) ReadAt(p []byte, off int64) (int, error) {
+	n, err := r.s.readAt(r.ctx, p, r.off+off)
+	if end := off + int64(n); n > 0 && end > r.most.Load() {
+		r.most.Store(end)
+		progress(r.ctx)
+	}
+	return n, err
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"io"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/skyagent/skyagent/manifest"
@@ -108,5 +110,47 @@ func compareParts(t *testing.T, s *stage, former, model []byte, seed uint64) {
 		if !s.changed.has(int64(off/stretch)) && !bytes.Equal(former[off:end], model[off:end]) {
 			t.Errorf("seed %d: bytes from %d on have changed unseen", seed, off)
 		}
+	}
+}
+
+// TestStageGiven: what was written becomes the cache's without a copy, where both
+// lie on one file system.
+func TestStageGiven(t *testing.T) {
+	dir, content := t.TempDir(), bytes.Repeat([]byte("0123456789abcdef"), 2<<20/16)
+	cache, err := blocks.Open(blocks.Options{Dir: filepath.Join(dir, "cache"), Bucket: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cache.Close()
+	s, err := newStage(dir, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if err := s.writeAt(t.Context(), content, 0); err != nil {
+		t.Fatal(err)
+	}
+	o := blocks.Object{Key: "k", Rev: "1", Size: int64(len(content)), Hash: manifest.Sum(content)}
+	if err := s.giveTo(cache, o); err != nil {
+		t.Fatal(err)
+	}
+	kept, ok := cache.File(o)
+	if !ok {
+		t.Fatal("the cache does not have it")
+	}
+	defer kept.Close()
+	if got, err := io.ReadAll(kept); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("cache has %d other bytes: %v", len(got), err)
+	}
+	ours, err := s.file.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := kept.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !os.SameFile(ours, theirs) {
+		t.Error("it was copied")
 	}
 }

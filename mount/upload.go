@@ -86,7 +86,7 @@ func (u *upload) cut(ctx context.Context, f *file, caps objstore.Caps) error {
 	s, size := f.stage, u.file.PartSize
 	if s.base == nil || s.whole() {
 		var err error
-		u.file.Hash, u.file.Parts, err = manifest.HashReader(io.NewSectionReader(s.file, 0, s.size), size)
+		u.file.Hash, u.file.Parts, err = manifest.HashReader(io.NewSectionReader(s.reader(ctx, 0), 0, s.size), size)
 		if err != nil {
 			return err
 		}

@@ -96,9 +96,6 @@ func (r *reader) knobs(m *Mount, section field, knobs map[string]knob) {
 // modeConfig judges what goes with one mode only.
 func (r *reader) modeConfig(m *Mount, s *spec) {
 	if s.preset != nil {
-		if strings.HasSuffix(strings.ToUpper(r.fill(s.preset, s.preset.Value)), "_RO") {
-			m.ReadOnly = true
-		}
 		r.onlyWith(m, s, s.preset, "type", MountCached)
 	}
 	if s.cached != nil {
@@ -137,8 +134,10 @@ func atLeast(low int) func(*reader, *yaml.Node, string) bool {
 // matches checks a string, or a number that stands for itself.
 func matches(re *regexp.Regexp, hint string) func(*reader, *yaml.Node, string) bool {
 	return func(r *reader, n *yaml.Node, what string) bool {
-		if n.Kind == yaml.ScalarNode && re.MatchString(r.fill(n, n.Value)) {
-			return true
+		if n.Kind == yaml.ScalarNode {
+			if text, ok := r.fill(n, n.Value); !ok || re.MatchString(text) {
+				return ok
+			}
 		}
 		r.problem(n, hint, "%s is %q, which it cannot be", what, n.Value)
 		return false

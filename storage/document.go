@@ -41,13 +41,20 @@ func (r *reader) at(n *yaml.Node, hint, format string, args []any) Problem {
 
 // problem records what is wrong at n; hint may be "".
 func (r *reader) problem(n *yaml.Node, hint, format string, args ...any) {
-	r.problems = append(r.problems, r.at(n, hint, format, args))
+	if len(r.problems) < maxProblems {
+		r.problems = append(r.problems, r.at(n, hint, format, args))
+	}
 }
 
 // warn records what is odd at n, but no reason to stop.
 func (r *reader) warn(n *yaml.Node, hint, format string, args ...any) {
-	r.warnings = append(r.warnings, r.at(n, hint, format, args))
+	if len(r.warnings) < maxProblems {
+		r.warnings = append(r.warnings, r.at(n, hint, format, args))
+	}
 }
+
+// maxProblems bounds what one file can make us say.
+const maxProblems = 1000
 
 func oneLine(s string) string { return strings.ReplaceAll(s, "\n", " ") }
 

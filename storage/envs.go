@@ -55,20 +55,23 @@ func (r *reader) readSection(section string, n *yaml.Node) {
 var reference = regexp.MustCompile(`\$\{?\b([a-zA-Z_][a-zA-Z0-9_]*)\b\}?`)
 
 // fill puts the task's variables into s. What the task does not set is left as
-// it is.
-func (r *reader) fill(n *yaml.Node, s string) string {
-	return reference.ReplaceAllStringFunc(s, func(ref string) string {
+// it is; one that has no value is a problem.
+func (r *reader) fill(n *yaml.Node, s string) (string, bool) {
+	ok := true
+	s = reference.ReplaceAllStringFunc(s, func(ref string) string {
 		name := reference.FindStringSubmatch(ref)[1]
 		v, set := r.env[name]
-		if set && !v.known {
+		if v.known {
+			return v.value
+		}
+		if set {
+			ok = false
 			r.problem(n, `give it a value in the file or in your environment; to set it to be empty, write `+name+`: ""`,
 				"environment variable %q in %s has no value", name, v.where)
 		}
-		if !v.known {
-			return ref
-		}
-		return v.value
+		return ref
 	})
+	return s, ok
 }
 
 // text returns a string with its variables filled in. Anything else is a
@@ -82,5 +85,5 @@ func (r *reader) text(n *yaml.Node, what string) (string, bool) {
 		r.problem(n, hint, "%s is %s, not a string", what, k)
 		return "", false
 	}
-	return r.fill(n, n.Value), true
+	return r.fill(n, n.Value)
 }

@@ -47,7 +47,10 @@ func (r *reader) mountPath(m *Mount, f field, to string, workdir bool) bool {
 
 // plain reads "PATH: SOURCE": a local source is sent by rsync, a URI is copied.
 func (r *reader) plain(m *Mount, n *yaml.Node, to string) bool {
-	from := r.fill(n, n.Value)
+	from, ok := r.fill(n, n.Value)
+	if !ok {
+		return false
+	}
 	if strings.HasSuffix(to, "/") || strings.HasSuffix(from, "/") {
 		r.problem(n, `try "/mydir: /mydir" or "/myfile: /myfile"`, "mount paths cannot end with a slash: %s: %s", to, from)
 		return false

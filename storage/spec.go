@@ -81,8 +81,8 @@ func (r *reader) storageField(m *Mount, s *spec, f field) {
 			s.sub, s.subAt = strings.Trim(text, "/"), v
 		}
 	case "type":
-		if r.oneOf(v, "type", presets) != "" {
-			s.preset = v
+		if preset := r.oneOf(v, "type", presets); preset != "" {
+			s.preset, m.ReadOnly = v, m.ReadOnly || strings.HasSuffix(preset, "_RO")
 		}
 	case "config":
 		r.config(m, s, v)

@@ -106,6 +106,9 @@ func Parse(file string, content []byte, opts Options) (*Task, error) {
 	}
 	if len(r.problems) > 0 {
 		r.problems.sort()
+		if len(r.problems) == maxProblems {
+			r.problems = append(r.problems, Problem{File: file, Message: "there may be more problems"})
+		}
 		return nil, r.problems
 	}
 	r.warnings.sort()
@@ -173,9 +176,12 @@ func (r *reader) fileMounts(n *yaml.Node, workdir bool, cloud string) []Mount {
 	var mounts []Mount
 	index := make(map[string]int)
 	for _, f := range r.fieldsOf(n) {
+		if len(r.problems) == maxProblems {
+			break
+		}
 		m := Mount{Line: f.key.Line, Column: f.key.Column}
-		to := r.fill(f.key, f.name)
-		ok := r.mountPath(&m, f, to, workdir)
+		to, ok := r.fill(f.key, f.name)
+		ok = ok && r.mountPath(&m, f, to, workdir)
 		switch kindOf(f.value) {
 		case kindString:
 			ok = r.plain(&m, f.value, to) && ok

@@ -85,7 +85,7 @@ func (r *reader) workdir(n *yaml.Node) []Mount {
 	if !ok {
 		return nil
 	}
-	return []Mount{{Path: workdirPath, Mode: Rsync, Persistent: true, Sources: []Source{src}, Line: n.Line, Column: n.Column}}
+	return []Mount{{Path: workdirPath, Mode: Rsync, Persistent: true, Sources: []Source{src}, File: r.file, Line: n.Line, Column: n.Column}}
 }
 
 // uri reads the URI of a bucket, of a prefix in it, or of an object.

@@ -77,6 +77,7 @@ type Mount struct {
 	// storage and an external bucket have none.
 	Sources []Source
 
+	File         string // the task file, and where in it
 	Line, Column int
 }
 
@@ -179,7 +180,7 @@ func (r *reader) fileMounts(n *yaml.Node, workdir bool, cloud string) []Mount {
 		if len(r.problems) == maxProblems {
 			break
 		}
-		m := Mount{Line: f.key.Line, Column: f.key.Column}
+		m := Mount{File: r.file, Line: f.key.Line, Column: f.key.Column}
 		to, ok := r.fill(f.key, f.name)
 		ok = ok && r.mountPath(&m, f, to, workdir)
 		switch kindOf(f.value) {

@@ -14,9 +14,6 @@ import (
 // mount mounts the rig's bucket at a new directory and waits until it is there.
 func (r *rig) mount(t *testing.T, args ...string) (string, *program.Process) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("short runs look for races, and the program that mounts is built without the detector")
-	}
 	dir := t.TempDir()
 	p := r.live(t, append([]string{"mount", r.url, dir}, args...))
 	t.Cleanup(func() {

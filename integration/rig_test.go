@@ -64,6 +64,9 @@ func (r *rig) copy(t *testing.T, args ...string) *program.Process {
 
 func (r *rig) live(t *testing.T, args []string) *program.Process {
 	t.Helper()
+	if args[0] == "mount" && testing.Short() {
+		t.Skip("short runs look for races, and the program that mounts is built without the detector")
+	}
 	p := r.home.Start(t, append(args, "--metrics", "127.0.0.1:0")...)
 	explain(t, p)
 	p.Ready()

@@ -43,7 +43,7 @@ type journal struct {
 	file *os.File
 	next uint64
 	open map[uint64]entry
-	err  error // of the last write: said once
+	err  error // of the last write
 	log  *slog.Logger
 }
 
@@ -87,24 +87,30 @@ func (j *journal) left() []entry {
 	return list
 }
 
-// begin notes e, which is to come, and returns its number.
-func (j *journal) begin(e entry) uint64 {
+// begin notes e, which is to come, and returns its number. After an error it is
+// not noted: a crash loses it.
+func (j *journal) begin(e entry) (uint64, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.next++
 	e.ID = j.next
+	if err := j.append(e); err != nil {
+		return 0, err
+	}
 	j.open[e.ID] = e
-	j.append(e)
-	return e.ID
+	return e.ID, nil
 }
 
 // end notes that an entry is done.
 func (j *journal) end(id uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if _, ok := j.open[id]; !ok {
+		return
+	}
 	delete(j.open, id)
 	if len(j.open) > 0 {
-		j.append(entry{ID: id, Done: true})
+		_ = j.append(entry{ID: id, Done: true}) // has been said
 		return
 	}
 	if err := j.file.Truncate(0); err != nil {
@@ -112,14 +118,21 @@ func (j *journal) end(id uint64) {
 	}
 }
 
-func (j *journal) append(e entry) {
+func (j *journal) append(e entry) error {
 	b, err := json.Marshal(e)
-	if err == nil {
-		_, err = j.file.Write(append(b, '\n'))
-	}
 	if err != nil {
-		j.fail(err)
+		return err
 	}
+	b = append(b, '\n')
+	if j.err != nil {
+		b = append([]byte{'\n'}, b...) // ends a line that a full disk cut
+	}
+	if _, err := j.file.Write(b); err != nil {
+		j.fail(err)
+		return err
+	}
+	j.err = nil
+	return nil
 }
 
 func (j *journal) fail(err error) {

@@ -14,9 +14,9 @@ func TestJournal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j.begin(entry{Op: opDelete, Key: "a"})
-	done := j.begin(entry{Op: opMove, Key: "b", To: "c"})
-	j.begin(entry{Op: opMkdir, Key: "d/"})
+	noted(t, j, entry{Op: opDelete, Key: "a"})
+	done := noted(t, j, entry{Op: opMove, Key: "b", To: "c"})
+	noted(t, j, entry{Op: opMkdir, Key: "d/"})
 	j.end(done)
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
@@ -41,4 +41,13 @@ func TestJournal(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Size() != 0 {
 		t.Errorf("an empty journal has %d bytes, %v", info.Size(), err)
 	}
+}
+
+func noted(t *testing.T, j *journal, e entry) uint64 {
+	t.Helper()
+	id, err := j.begin(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }

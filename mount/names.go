@@ -19,7 +19,7 @@ import (
 // holds or will never, and notes it in the journal meanwhile.
 func (m *FS) later(e entry, change func(context.Context) error, keys ...string) {
 	j := m.queue.add(keys...)
-	id := m.journal.begin(e)
+	id, _ := m.journal.begin(e) // what is not noted is done all the same
 	m.group.Go(func() {
 		defer j.end()
 		err := m.insist(j, change)

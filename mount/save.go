@@ -48,13 +48,23 @@ func (m *FS) keepStage(f *file) (bool, error) {
 	if gone {
 		return false, nil
 	}
+	// What cannot be kept, on a full disk, is uploaded at once: nothing is promised
+	// that a crash would lose.
 	if err := m.nameStage(f.stage); err != nil {
-		return false, fmt.Errorf("keep %s: %w", state.Path, err)
+		m.log.Warn("not kept for later", "path", state.Path, "err", err)
+		return false, nil
 	}
 	state.Size = f.stage.size
+	id, err := m.journal.begin(entry{Op: opPut, Key: string(state.Path), Rev: string(f.cond.If), Stage: f.stage.name, Line: f.line, File: &state})
+	if err != nil {
+		if f.stage.name != f.stood {
+			_ = os.Remove(filepath.Join(m.stages(), f.stage.name))
+			f.stage.name = ""
+		}
+		return false, nil
+	}
 	before, stood := f.kept, f.stood
-	f.stood = f.stage.name
-	f.kept = m.journal.begin(entry{Op: opPut, Key: string(state.Path), Rev: string(f.cond.If), Stage: f.stood, Line: f.line, File: &state})
+	f.kept, f.stood = id, f.stage.name
 	if before != 0 { // and no moment without an entry of a content that was promised
 		m.journal.end(before)
 	}

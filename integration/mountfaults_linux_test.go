@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/skyagent/skyagent/integration/program"
 	"github.com/skyagent/skyagent/integration/servers"
 	"github.com/skyagent/skyagent/objstore"
@@ -208,4 +210,44 @@ func TestMountStoreAway(t *testing.T) {
 		b, err := os.ReadFile(r.object("mine"))
 		return err == nil && string(b) == "mine"
 	})
+}
+
+// TestMountDiskFull has no room for what is written: the writer is told, and the
+// same mount goes on when there is room again.
+func TestMountDiskFull(t *testing.T) {
+	r := newRig(t)
+	state := t.TempDir()
+	must(t, unix.Mount("tmpfs", state, "tmpfs", 0, "size=8m"))
+	t.Cleanup(func() {
+		if err := unix.Unmount(state, 0); err != nil {
+			t.Errorf("unmount the state's disk: %v", err)
+		}
+	})
+	r.home.Env = append(r.home.Env, "SKYAGENT_HOME="+state)
+	for _, mode := range []string{"", "--write-back"} {
+		t.Run("with"+mode, func(t *testing.T) {
+			args := []string{"--cache-dir", t.TempDir()}
+			if mode != "" {
+				args = append(args, mode)
+			}
+			dir, _ := r.mount(t, args...)
+			name := "small" + mode
+			write(t, filepath.Join(dir, name), "small")
+			err := os.WriteFile(filepath.Join(dir, "large"), make([]byte, 16<<20), 0o644)
+			if !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("16 MiB on a disk of 8: %v, want ENOSPC", err)
+			}
+			if got := read(t, filepath.Join(dir, name)); got != "small" {
+				t.Errorf("the small file holds %q", got)
+			}
+			must(t, os.Remove(filepath.Join(dir, "large")))
+			waitFor(t, "room for another file", func() bool {
+				return os.WriteFile(filepath.Join(dir, "again"), make([]byte, 4<<20), 0o644) == nil
+			})
+			waitFor(t, "it to be in the bucket", func() bool {
+				fi, err := os.Stat(r.object("again"))
+				return err == nil && fi.Size() == 4<<20
+			})
+		})
+	}
 }

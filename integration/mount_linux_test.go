@@ -3,6 +3,9 @@ package integration_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -59,4 +62,53 @@ func TestMountFSX(t *testing.T) {
 			posix.FSX(t, dir, seed, ops, posix.FSXOptions{MMap: seed%2 == 1, MaxSize: 1 << 20, CloseOpen: true, Fsync: true, Rarely: rarely})
 		})
 	}
+}
+
+// TestMountOrdinaryUser mounts as somebody who may not mount, through fusermount3,
+// and is told what others need to be let in.
+func TestMountOrdinaryUser(t *testing.T) {
+	r := newRig(t)
+	dir := t.TempDir()
+	r.home.User = 65534
+	for _, d := range []string{r.home.Dir, dir} {
+		letIn(t, d, int(r.home.User))
+	}
+	allowFuse(t)
+	p := r.live(t, []string{"mount", r.url, dir})
+	as := func(line string) {
+		t.Helper()
+		cmd := exec.Command("sh", "-c", line)
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: r.home.User, Gid: r.home.User}}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", line, err, out)
+		}
+	}
+	as("echo content > " + filepath.Join(dir, "f") + " && grep -q content " + filepath.Join(dir, "f"))
+	if got := read(t, r.object("f")); got != "content\n" {
+		t.Errorf("the bucket has %q", got)
+	}
+	stop(t, p)
+	as("test -z \"$(ls " + dir + ")\"") // it is unmounted
+}
+
+// letIn gives dir to a user, and lets him reach it.
+func letIn(t *testing.T, dir string, user int) {
+	t.Helper()
+	must(t, os.Chown(dir, user, user))
+	for ; dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
+		must(t, os.Chmod(dir, 0o755))
+	}
+}
+
+// allowFuse lets everybody open /dev/fuse, as udev does, where nobody has done it.
+func allowFuse(t *testing.T) {
+	t.Helper()
+	fi, err := os.Stat("/dev/fuse")
+	must(t, err)
+	if fi.Mode().Perm()&0o006 == 0o006 {
+		return
+	}
+	must(t, os.Chmod("/dev/fuse", 0o666))
+	t.Cleanup(func() { must(t, os.Chmod("/dev/fuse", fi.Mode().Perm())) })
 }

@@ -302,7 +302,7 @@ func (m *FS) askInTurn(ctx context.Context, p manifest.Path) error {
 		return err
 	}
 	defer j.yield()
-	return m.ask(ctx, j, p)
+	return m.ask(ctx, j, p, "")
 }
 
 // prepare makes the directories of the mount's own state.

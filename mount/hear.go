@@ -85,7 +85,7 @@ func (m *FS) take(w manifest.Write, fromLog bool) {
 	leadsOn := m.leadsOn(n, w, fromLog)
 	switch {
 	case m.queue.busy(string(w.Path)) || !leadsOn:
-		m.doubtHeld(w.Path)
+		m.doubtHeld(w.Path, objstore.Rev(w.Rev))
 		m.tree.mu.Unlock()
 		return
 	case w.Op == manifest.Delete:
@@ -217,34 +217,35 @@ func (m *FS) doubt(keys ...string) {
 	defer m.tree.mu.Unlock()
 	for _, key := range keys {
 		if p, dir, ok := splitKey(key); ok && !dir {
-			m.doubtHeld(p)
+			m.doubtHeld(p, anyRev)
 		}
 	}
 }
 
 // doubtHeld has the bucket asked about p, after our own changes of it. Until
 // that is done nobody opens it. The tree's mutex is held.
-func (m *FS) doubtHeld(p manifest.Path) {
+func (m *FS) doubtHeld(p manifest.Path, announced objstore.Rev) {
 	m.doubts[p]++
 	j := m.queue.look(string(p))
 	m.group.Go(func() {
 		defer j.end()
-		err := m.insist(j, func(ctx context.Context) error { return m.ask(ctx, j, p) })
+		err := m.insist(j, func(ctx context.Context) error { return m.ask(ctx, j, p, announced) })
 		if err != nil && m.ctx.Err() == nil {
 			m.log.Warn("file not looked up in the store", "path", p, "err", err)
 		}
 		m.tree.mu.Lock()
 		defer m.tree.mu.Unlock()
-		if m.doubts[p]--; m.doubts[p] == 0 {
-			delete(m.doubts, p)
-		}
+		m.believeAgain(p)
 	})
 }
 
 // ask looks at what the bucket has at p and brings it into the tree, in j's
 // turn. What is about to be changed here is in the tree already: an answer from
 // before that would bring back what was removed.
-func (m *FS) ask(ctx context.Context, j *job, p manifest.Path) error {
+//
+// A version other than the one that was announced is announced by us: its writer
+// is about to, but what is read here must be found by all who open it later.
+func (m *FS) ask(ctx context.Context, j *job, p manifest.Path, announced objstore.Rev) error {
 	m.count.asked.Add(1)
 	info, err := m.look(ctx, p)
 	m.tree.mu.Lock()
@@ -257,9 +258,41 @@ func (m *FS) ask(ctx context.Context, j *job, p manifest.Path) error {
 	case err != nil && n != nil && !n.is(isDir) && n.rev != "":
 		m.vanish(n)
 	case err == nil && n.differs(fileOf(p, info)):
-		m.install(fileOf(p, info), false)
+		w := manifest.Write{Change: manifest.Change{Op: manifest.Put, File: fileOf(p, info)}}
+		if n != nil {
+			w.Prev = string(n.rev)
+		}
+		m.install(w.File, false)
+		if announced != anyRev && announced != info.Rev && w.Prev != w.Rev {
+			m.spread(ctx, w)
+		}
 	}
 	return nil
+}
+
+// anyRev stands for all revisions: none need be announced.
+const anyRev objstore.Rev = "*"
+
+// spread announces what the tree has already. Until that is done opens wait. The
+// tree's mutex is held, and given away meanwhile.
+func (m *FS) spread(ctx context.Context, w manifest.Write) {
+	if m.opt.Bus == nil || m.opt.ReadOnly {
+		return
+	}
+	m.doubts[w.Path]++
+	m.tree.mu.Unlock()
+	if err := m.opt.Bus.Announce(ctx, []manifest.Write{w}); err != nil {
+		m.log.Debug("not announced yet", "err", err)
+	}
+	m.tree.mu.Lock()
+	m.believeAgain(w.Path)
+}
+
+// believeAgain ends a doubt about p. The tree's mutex is held.
+func (m *FS) believeAgain(p manifest.Path) {
+	if m.doubts[p]--; m.doubts[p] == 0 {
+		delete(m.doubts, p)
+	}
 }
 
 // differs reports whether n, nil for nothing, is not f. The tree's mutex is held.

@@ -180,11 +180,13 @@ func (m *FS) catchUp(ctx context.Context) error {
 func (m *FS) takeNoted(w manifest.Write) {
 	m.tree.mu.RLock()
 	n := m.tree.find(w.Path)
-	has := n != nil && !n.is(isDir) && w.Op == manifest.Put && n.rev == objstore.Rev(w.Rev) && n.is(isLink) == w.IsLink() ||
-		n == nil && w.Op == manifest.Delete
+	same := n != nil && !n.is(isDir) && w.Op == manifest.Put && !n.differs(w.File)
+	gone := n == nil && w.Op == manifest.Delete
 	m.tree.mu.RUnlock()
 	switch {
-	case has:
+	case gone:
+	case same:
+		m.take(w, false) // a listing has not told its mode, time and attributes
 	case w.IsDir() || w.Mode.IsDir():
 		m.takeDir(w, false)
 	default:

@@ -185,7 +185,7 @@ func (m *FS) beside(ctx context.Context, f *file, j *job, p manifest.Path) error
 	if err := m.tell(ctx, w); err != nil {
 		return err
 	}
-	if err := m.ask(ctx, j, p); err != nil {
+	if err := m.ask(ctx, j, p, ""); err != nil {
 		m.log.Debug("version not looked up", "path", p, "err", err)
 	}
 	return errStale

@@ -107,13 +107,17 @@ func (m *FS) Status() Status {
 	return s
 }
 
-// Flush waits until all that was changed here is in the bucket.
+// Flush waits until all that was changed here is in the bucket, with the notes by
+// which a mount that begins later knows of modes and attributes.
 func (m *FS) Flush(ctx context.Context) error {
 	m.attrsNow()
 	if err := m.queue.drain(ctx); err != nil {
 		return fmt.Errorf("%d changes are not in the bucket yet: %w", m.queue.changing(), err)
 	}
-	return nil
+	if m.opt.Notes == nil {
+		return nil
+	}
+	return m.writeNotes(ctx)
 }
 
 // Refresh shows what the bucket has at and below path ("" is all) from when it

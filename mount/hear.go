@@ -3,6 +3,7 @@ package mount
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"time"
 
@@ -373,6 +374,21 @@ func (m *FS) keepNotes(ctx context.Context) {
 			if pause(ctx, 5*time.Second) != nil {
 				return
 			}
+		}
+	}
+}
+
+// writeNotes notes all that waits for it.
+func (m *FS) writeNotes(ctx context.Context) error {
+	for {
+		m.mu.Lock()
+		left := len(m.unnoted)
+		m.mu.Unlock()
+		if left == 0 {
+			return nil
+		}
+		if err := m.writeNote(ctx); err != nil {
+			return fmt.Errorf("note what was written: %w", err)
 		}
 	}
 }

@@ -92,9 +92,6 @@ func (m *FS) end(server *fuse.Server, served <-chan struct{}) error {
 	if flushed == nil {
 		flushed = m.Flush(ctx) // what the last closes left
 	}
-	if e := m.writeNote(ctx); e != nil {
-		m.log.Warn("writes not noted", "err", e)
-	}
 	return errors.Join(err, flushed)
 }
 

@@ -50,7 +50,7 @@ func (s *said) all() any {
 func listen(t *testing.T, name string, args ...string) *said {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
-		t.Skipf("%s is not installed", name)
+		t.Fatalf("%s is not installed", name)
 	}
 	cmd := exec.Command(name, args...)
 	out, in, err := os.Pipe()

@@ -90,9 +90,10 @@ func (m *FS) take(w manifest.Write, fromLog bool) {
 		m.tree.mu.Unlock()
 		return
 	case w.Op == manifest.Delete:
-		m.removed.add(w.Path, objstore.Rev(w.Prev))
 		if n != nil {
 			m.vanish(n)
+		} else {
+			m.removed.add(w.Path, objstore.Rev(w.Prev))
 		}
 	case w.Op == manifest.Put:
 		n = m.install(w.File, fromLog)
@@ -205,11 +206,12 @@ func (m *FS) mkdirs(p manifest.Path, mtime int64) *node {
 func (m *FS) vanish(n *node) {
 	m.tree.unlink(n)
 	m.tellName(n.parent, n.name)
-	kind := echoRemoved
 	if n.is(isDir) {
-		kind = echoDirRemoved
+		m.replay.add(n.path(), echoDirRemoved)
+		return
 	}
-	m.replay.add(n.path(), kind)
+	m.removed.add(n.path(), n.rev)
+	m.replay.add(n.path(), echoRemoved)
 }
 
 // doubt has the bucket asked about keys.
@@ -352,10 +354,7 @@ func (m *FS) note(changes []manifest.Write) {
 		w.Data = nil
 		m.unnoted = append(m.unnoted, w)
 	}
-	select {
-	case m.noting <- struct{}{}:
-	default:
-	}
+	wake(m.noting)
 }
 
 // keepNotes writes what mounts wrote into the bucket, a little after.
@@ -378,19 +377,17 @@ func (m *FS) keepNotes(ctx context.Context) {
 	}
 }
 
-// writeNotes notes all that waits for it.
+// writeNotes notes all that waits for it now; more may come meanwhile.
 func (m *FS) writeNotes(ctx context.Context) error {
-	for {
-		m.mu.Lock()
-		left := len(m.unnoted)
-		m.mu.Unlock()
-		if left == 0 {
-			return nil
-		}
+	m.mu.Lock()
+	left := len(m.unnoted)
+	m.mu.Unlock()
+	for ; left > 0; left -= maxNote {
 		if err := m.writeNote(ctx); err != nil {
 			return fmt.Errorf("note what was written: %w", err)
 		}
 	}
+	return nil
 }
 
 // maxNote is how many changes one note has at the most.
@@ -414,10 +411,7 @@ func (m *FS) writeNote(ctx context.Context) error {
 		m.unnoted = m.unnoted[len(batch):]
 	}
 	if len(m.unnoted) > 0 {
-		select {
-		case m.noting <- struct{}{}:
-		default:
-		}
+		wake(m.noting)
 	}
 	return err
 }

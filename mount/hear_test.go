@@ -83,6 +83,26 @@ func TestLookOvertaken(t *testing.T) {
 	}
 }
 
+// TestLateNewsOfOthers finds in the store that a file is gone before the news of
+// its creation come.
+func TestLateNewsOfOthers(t *testing.T) {
+	var bucket objstore.Store
+	m, f := mounted(t, func(store objstore.Store) objstore.Store { bucket = store; return store })
+	if err := bucket.Delete(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.askInTurn(t.Context(), "a"); err != nil || m.has("a") {
+		t.Fatalf("a file that is gone from the store is there; %v", err)
+	}
+	m.take(manifest.Write{Change: manifest.Change{Op: manifest.Put, File: f}}, false)
+	if err := m.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m.has("a") {
+		t.Error("late news brought a removed file back")
+	}
+}
+
 // TestLateNews removes a file before the news of its creation come.
 func TestLateNews(t *testing.T) {
 	m, f := mounted(t, func(store objstore.Store) objstore.Store { return store })

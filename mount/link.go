@@ -27,20 +27,23 @@ func (m *FS) symlink(dir *node, name string) (*node, *file) {
 }
 
 // fill writes the target of a new symlink, into the journal and from there to
-// the bucket.
+// the bucket. One that the journal cannot take goes there all the same.
 func (m *FS) fill(ctx context.Context, f *file, target string) error {
-	defer m.closed(f, true)
+	kept := false
 	err := m.write(ctx, f, []byte(target), 0)
 	if err == nil {
-		_, err = m.keepStage(f)
+		kept, err = m.keepStage(f)
 	}
-	if err == nil {
-		return nil
+	if err != nil {
+		m.tree.mu.Lock()
+		f.n.flags |= removed
+		m.vanish(f.n)
+		m.tree.mu.Unlock()
 	}
-	m.tree.mu.Lock()
-	defer m.tree.mu.Unlock()
-	f.n.flags |= removed
-	m.vanish(f.n)
+	m.closed(f, true)
+	if err == nil && !kept {
+		m.saveLater(f)
+	}
 	return err
 }
 

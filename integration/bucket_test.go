@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/skyagent/skyagent/manifest"
@@ -65,4 +66,22 @@ func (r *rig) checkBucket(t *testing.T) []manifest.Commit {
 		}
 	}
 	return commits
+}
+
+// logDifferences logs what the log says of each name that is not the same in
+// source and replica: a wrong log is the watch's fault, a right one the copy's.
+func (r *rig) logDifferences(t *testing.T) {
+	t.Helper()
+	commits := r.commits(t)
+	for _, d := range differences(r.source, r.replica) {
+		name, _, _ := strings.Cut(d, ":")
+		t.Logf("%s; in the replica it holds %v", d, listed(filepath.Join(r.replica, name)))
+		for _, c := range commits {
+			for _, change := range c.Changes {
+				if p := string(change.Path); p == name || strings.HasPrefix(p, name+"/") {
+					t.Logf("commit %d: %v %s, mode %v, %d bytes", c.Generation, change.Op, p, change.Mode, change.Size)
+				}
+			}
+		}
+	}
 }

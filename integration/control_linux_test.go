@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -121,4 +122,28 @@ func TestMountFlush(t *testing.T) {
 		t.Errorf("flush says %v", line)
 	}
 	wantFile(t, r.object("file"), "x")
+}
+
+// TestMountTruncateWaiting truncates by its name a file that waits in the
+// journal, and is uploaded at once, as nobody has it open.
+func TestMountTruncateWaiting(t *testing.T) {
+	r := newRig(t)
+	proxy := servers.NewProxy(t, r.server.Endpoint)
+	r.home.Env = append(r.home.Env, "AWS_ENDPOINT_URL_S3="+proxy.URL)
+	dir, _ := r.mount(t, "--write-back")
+	var refused atomic.Int64
+	proxy.Decide(func(req *http.Request) servers.Fault {
+		if req.Method == http.MethodPut {
+			refused.Add(1)
+		}
+		return refusePuts(req)
+	})
+	write(t, filepath.Join(dir, "file"), "abc")
+	truncated, before := make(chan error, 1), refused.Load()
+	go func() { truncated <- os.Truncate(filepath.Join(dir, "file"), 1) }()
+	waitFor(t, "further uploads", func() bool { return refused.Load() > before+1 })
+	proxy.Decide(nil)
+	must(t, <-truncated)
+	r.home.MustRun(t, "mount", "flush")
+	wantFile(t, r.object("file"), "a")
 }

@@ -71,6 +71,11 @@ func TestKill9(t *testing.T) {
 	explain(t, watch)
 	explain(t, replica)
 	watch.Ready()
+	defer func() {
+		if t.Failed() {
+			r.logDifferences(t)
+		}
+	}()
 	took := waitSame(t, r.source, r.replica)
 	commits := r.checkBucket(t)
 	t.Logf("%d kills of the watch (%d after it had committed), %d of the copy; %d changes %v; %d commits; identical %s after the last start",

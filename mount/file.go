@@ -30,6 +30,7 @@ type file struct {
 	heir atomic.Pointer[objstore.Rev] // what a new file's first upload replaces, after a rename
 
 	upload gate // held by the one that uploads; comes before mu
+	spare  bool // the upload is in the background, and leaves a half-written content alone; guarded by upload
 
 	mu     sync.RWMutex // guards what follows
 	stage  *stage       // nil while nothing was written
@@ -258,11 +259,18 @@ func (m *FS) retire(f *file) {
 
 // flush makes the bucket hold what was written, and tells the others. It
 // returns errStale when somebody else wrote the file since it was opened.
-func (m *FS) flush(ctx context.Context, f *file) error {
+func (m *FS) flush(ctx context.Context, f *file) error { return m.flushAs(ctx, f, false) }
+
+// flushSpare is flush for nobody's close: it returns errHalf, and uploads
+// nothing, while somebody is writing what he has not closed.
+func (m *FS) flushSpare(ctx context.Context, f *file) error { return m.flushAs(ctx, f, true) }
+
+func (m *FS) flushAs(ctx context.Context, f *file, spare bool) error {
 	if err := f.upload.enter(ctx); err != nil {
 		return err
 	}
 	defer f.upload.leave()
+	f.spare = spare
 	if !f.dirty.Load() {
 		return nil
 	}

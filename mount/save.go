@@ -96,7 +96,7 @@ func (m *FS) saveAtLast(f *file) error {
 		if m.beingWritten(f) {
 			return nil // whoever closes it last uploads it
 		}
-		err := m.flush(m.ctx, f)
+		err := m.flushSpare(m.ctx, f)
 		if err == nil || objstore.Lasting(err) || errors.Is(err, errStale) {
 			return err
 		}

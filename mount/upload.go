@@ -35,7 +35,7 @@ type upload struct {
 var errHalf = errors.New("file is being written")
 
 // content looks at what f has to be at p. For a large file it holds the stage
-// as it is until send is done; a small one is read.
+// as it is until send is done; a small one is read. f.upload is held.
 func (m *FS) content(ctx context.Context, f *file, p manifest.Path) (*upload, error) {
 	f.mu.RLock()
 	m.tree.mu.RLock()
@@ -43,7 +43,7 @@ func (m *FS) content(ctx context.Context, f *file, p manifest.Path) (*upload, er
 		Path: p, Mode: f.n.fileMode(), Size: f.stage.size, MTime: f.n.mtime, Xattrs: f.n.xattrs(),
 		PartSize: manifest.PartSize(f.stage.size, f.former.PartSize),
 	}}
-	half := f.kept != 0 && f.gen != f.asked && f.writers > 0
+	half := f.spare && f.kept != 0 && f.gen != f.asked && f.writers > 0
 	m.tree.mu.RUnlock()
 	if half {
 		f.mu.RUnlock()

@@ -384,7 +384,7 @@ func (r *Replica) news(ctx context.Context) ([]manifest.Change, manifest.Positio
 		r.log.Info("log is damaged, going as far as it leads", "generation", head.Generation, "err", err)
 		r.damage = err
 	}
-	r.written.unname(m)
+	r.written.follow(m)
 	return manifest.Diff(r.index.Files(), m), head, written, nil
 }
 

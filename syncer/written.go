@@ -132,13 +132,27 @@ func (w *written) bury(p manifest.Path) {
 	}
 }
 
-// unname forgets deletions of paths that the log, whole in m, does not name.
-func (w *written) unname(m *manifest.Manifest) {
+// follow takes over what the log, whole in m, says: it names files that were
+// beside it, and names no longer what was deleted beside it.
+func (w *written) follow(m *manifest.Manifest) {
+	for p, kept := range w.Files {
+		if f, named := m.Get(p); named && f.Rev == kept.Rev {
+			w.adopt(p)
+		}
+	}
 	for p := range w.Gone {
 		if _, named := m.Get(p); !named {
 			delete(w.Gone, p)
 			w.dirty = true
 		}
+	}
+}
+
+// adopt says that the file in place at p is the log's from now on.
+func (w *written) adopt(p manifest.Path) {
+	if _, ok := w.Files[p]; ok {
+		delete(w.Files, p)
+		w.dirty = true
 	}
 }
 
@@ -250,6 +264,9 @@ func (r *Replica) rule(ctx context.Context, log []manifest.Change) ([]manifest.C
 		case v.act:
 			changes = append(changes, v.change)
 			r.beside[p] = v.beside
+			if !v.beside && v.change.Op == manifest.Put {
+				w.adopt(p)
+			}
 		default:
 			delete(w.claims, p)
 		}
@@ -301,6 +318,8 @@ func (r *Replica) ruleOn(ctx context.Context, p manifest.Path, log *manifest.Cha
 		return ruling{change: *log, act: true}
 	case claimed && claim.Op == manifest.Put && claim.Rev == rev && !claim.Hash.IsZero():
 		return ruling{change: claim.Change, act: true, beside: true}
+	case log != nil && log.Op == manifest.Delete && info.Meta[manifest.MetaSource] != "":
+		return ruling{change: *log, act: true} // the source deletes the object after it said so
 	case known && inPlace.Rev == rev:
 		return ruling{}
 	}

@@ -1,15 +1,18 @@
 package syncer_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/objstore/storetest"
 	"github.com/skyagent/skyagent/syncer"
 )
 
@@ -245,4 +248,52 @@ func TestReplicaHearsMounts(t *testing.T) {
 	m.put("g", "7", 0o644)
 	say <- manifest.Writes{} // something was missed
 	eventually(t, "g in place", func() bool { return r.copied("g") == "7" })
+}
+
+// lingering is a store whose user objects outlive their deletion, as they do for
+// a moment after the commit that deletes them.
+type lingering struct{ *storetest.Memory }
+
+func (l lingering) Delete(ctx context.Context, keys ...string) error {
+	return l.Memory.Delete(ctx, slices.DeleteFunc(keys, func(k string) bool { return !reserved(k) })...)
+}
+
+// What a source uploaded before its first commit is copied as the bucket is
+// listed; it is the log's as soon as that names it, and goes when that says so.
+func TestLogTakesOverWhatWasListed(t *testing.T) {
+	for _, between := range []bool{true, false} { // a copy that sees the log name the files
+		t.Run(fmt.Sprint(between), func(t *testing.T) {
+			r := newRig(t)
+			r.write("stays", "1")
+			r.write("goes", "2")
+			r.write("dir/goes", "3")
+			r.mustSync()
+			log := make(map[string][]byte)
+			for _, k := range r.memory.Keys() {
+				if strings.HasPrefix(k, ".skyagent/sources/") {
+					log[k], _ = r.memory.Bytes(k)
+					r.memory.Delete(t.Context(), k)
+				}
+			}
+			r.copyMounts()
+			r.wantCopied(map[string]string{"stays": "1", "goes": "2", "dir/goes": "3"})
+			for k, b := range log {
+				if _, err := r.memory.Put(t.Context(), k, bytes.NewReader(b), int64(len(b)), objstore.PutOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if between {
+				r.copyMounts()
+			}
+			r.store = lingering{r.memory}
+			os.RemoveAll(r.disk("dir"))
+			os.Remove(r.disk("goes"))
+			r.mustSync()
+			r.copyMounts()
+			r.wantCopied(map[string]string{"stays": "1", "goes": "(none)", "dir/goes": "(none)"})
+			if _, err := os.Stat(r.replica + "/dir"); err == nil {
+				t.Error("the directory is still there")
+			}
+		})
+	}
 }

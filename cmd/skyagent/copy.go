@@ -177,7 +177,7 @@ func (pt *part) followReplica(ctx context.Context, dir string, f copyFlags) loop
 	pt.oblige(nil)
 	id := bus.Token(hostname() + "-" + manifest.Sum([]byte(dir)).String()[:8])
 	pt.report(pt.presence(id, "copy", "COPY", dir), func(r *agentRecord) { describeReplica(r, replica.Status(), pt.conn.Up()) })
-	drawn := p.showProgress(firstPass, "copying", replica.Progress)
+	drawn := pt.showProgress(firstPass, "copying", replica.Progress)
 	return loop{
 		part: pt,
 		run: func(ctx context.Context) error {

@@ -56,6 +56,22 @@ func partID(n int) string {
 	return fmt.Sprintf("%d-%d", os.Getpid(), n)
 }
 
+// isOneOfSeveral reports whether the agent has more parts.
+func (pt *part) isOneOfSeveral() bool {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	return len(pt.parts) > 1
+}
+
+// showProgress draws the part's progress, unless several would draw over one
+// another.
+func (pt *part) showProgress(ctx context.Context, what string, read func() syncer.Progress) (wait func()) {
+	if pt.isOneOfSeveral() {
+		return func() {}
+	}
+	return pt.p.showProgress(ctx, what, read)
+}
+
 // run runs l, publishes its last events, and ends the part's services.
 func (pt *part) run(ctx context.Context, l loop) error {
 	err := pt.runLoop(ctx, l)

@@ -101,12 +101,16 @@ func (pt *part) watchSource(ctx context.Context, tree manifest.Tree, f sourceFla
 	opts.Announcer = publisher
 	firstPass, passed := context.WithCancel(ctx)
 	var source *syncer.Source
+	var books *ledger
 	opts.Committed = func(c syncer.Committed) {
 		pt.set.Committed(len(c.Changes), c.Took)
-		p.sayCommitted(c, source.Status().State)
+		p.sayCommitted(pt, c, source.Status().State)
 	}
 	opts.Ready = func() {
 		passed()
+		if err := books.note(ctx, source.Status()); err != nil {
+			pt.log.Warn("state not recorded", "err", err)
+		}
 		pt.setReady()
 		p.sayReady(source.Status(), pt, tree.String())
 		pt.service("uploads", func(ctx context.Context) error {
@@ -118,8 +122,7 @@ func (pt *part) watchSource(ctx context.Context, tree manifest.Tree, f sourceFla
 	pt.set.AddSource(t.token(), func() metrics.Source { return sourceMetrics(source.Status()) })
 	pt.oblige(nil)
 	pt.report(pt.presence(pt.key.ID(), "watch", "", tree.String()), func(r *agentRecord) { describeSource(r, source.Status(), pt.conn.Up()) })
-	drawn := p.showProgress(firstPass, "syncing", source.Progress)
-	var books ledger
+	drawn := pt.showProgress(firstPass, "syncing", source.Progress)
 	return loop{
 		part: pt,
 		run: func(ctx context.Context) error {
@@ -144,18 +147,23 @@ func (pt *part) watchSource(ctx context.Context, tree manifest.Tree, f sourceFla
 
 // A generationLine is what watch --json prints for every commit.
 type generationLine struct {
+	Storage       string  `json:"storage,omitempty"` // where several are watched
 	Generation    uint64  `json:"generation"`
 	Changes       int     `json:"changes"`
 	UploadedBytes int64   `json:"uploaded_bytes"`
 	Seconds       float64 `json:"seconds"`
 }
 
-func (p *program) sayCommitted(c syncer.Committed, state syncer.State) {
+func (p *program) sayCommitted(pt *part, c syncer.Committed, state syncer.State) {
+	var name, prefix string
+	if pt.isOneOfSeveral() {
+		name, prefix = pt.target.name, pt.target.name+": "
+	}
 	if state != syncer.StateStarting {
-		p.ui.say("generation %d: %s, %s uploaded in %s", c.Pos.Generation,
+		p.ui.say("%sgeneration %d: %s, %s uploaded in %s", prefix, c.Pos.Generation,
 			plural(len(c.Changes), "change"), bytesOf(c.UploadedBytes), round(c.Took))
 	}
-	p.ui.record(generationLine{c.Pos.Generation, len(c.Changes), c.UploadedBytes, c.Took.Seconds()})
+	p.ui.record(generationLine{name, c.Pos.Generation, len(c.Changes), c.UploadedBytes, c.Took.Seconds()})
 }
 
 // A readyLine is what watch --json prints once it is live.

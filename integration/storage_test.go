@@ -275,6 +275,50 @@ func TestNotPersistent(t *testing.T) {
 	}
 }
 
+// A watch that waits for the end of its task ends when its workers have left,
+// and takes what is not to stay with it.
+func TestUntilDone(t *testing.T) {
+	s := newShop(t)
+	name := s.name("temp")
+	write(t, filepath.Join(s.source, "a"), "a")
+	s.mounts(t, "/one: {name: "+name+", source: "+s.source+", persistent: false}")
+	watch := s.watchTask(t, 1, "--until-done")
+	copied := s.live(t, []string{"copy", name, s.replica})
+	watch.Wait("the worker's presence", func(line map[string]any) bool { return line["workers"] == 1.0 })
+	stop(t, copied)
+	if code := watch.Ended(); code != 0 {
+		t.Errorf("ended with %d\n%s", code, watch.Stderr())
+	}
+	if there(s.in(name, "")) || len(s.storages(t)) != 0 {
+		t.Error("the bucket stays")
+	}
+	if !holds(filepath.Join(s.source, "a"), "a") {
+		t.Error("the source is gone")
+	}
+}
+
+// Region and labels are the bucket's.
+func TestStorageCreate(t *testing.T) {
+	s := newShop(t)
+	name := s.name("made")
+	line := s.home.MustRun(t, "storage", "create", name, "--store", "s3", "--region", "us-east-1", "--label", "team=vision,cost=7")
+	if line["url"] != "s3://"+name+"?region=us-east-1" || !there(s.in(name, "")) {
+		t.Errorf("made %v", line)
+	}
+	if info := s.home.MustRun(t, "storage", "info", name); info["status"] != "READY" || info["generation"] != 0.0 {
+		t.Errorf("info: %v", info)
+	}
+	s.home.MustRun(t, "sync", s.source, "--name", name)
+	s.home.MustRun(t, "storage", "delete", name, "-y")
+	if there(s.in(name, "")) {
+		t.Error("not deleted")
+	}
+	r := s.home.Run(t, "storage", "create", "Not A Name", "--store", "s3")
+	if r.Code != 2 || !strings.Contains(r.Stderr, "Not A Name") {
+		t.Errorf("exit %d\n%s", r.Code, r.Stderr)
+	}
+}
+
 // Buckets of Google's are made, labelled and deleted, too.
 func TestStorageGCS(t *testing.T) {
 	t.Parallel()

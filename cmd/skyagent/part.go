@@ -24,6 +24,7 @@ type part struct {
 	control string // path of the socket that it takes requests on
 	ready   atomic.Bool
 	leaving chan string // holds why the part was asked to leave
+	done    atomic.Bool // it leaves because its work is done
 }
 
 // A loop is the main work of a part.

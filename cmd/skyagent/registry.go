@@ -8,10 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/storage"
 	"github.com/skyagent/skyagent/storage/registry"
@@ -265,12 +267,19 @@ func (l *ledger) end(st syncer.SourceStatus, failed error) {
 		to = registry.Guarded
 	case l.first && (failed != nil || len(st.Failed) > 0 || st.State == syncer.StateStarting):
 		to = registry.UploadFailed
-	case failed != nil, len(st.Failed) > 0, st.State == syncer.StateDegraded, st.Dirty > 0:
+	case failed != nil, unsent(st), st.State == syncer.StateDegraded, st.Dirty > 0:
 		to = registry.Degraded
 	}
 	if err := l.set(context.Background(), to); err != nil && !errors.Is(err, registry.ErrDeleting) {
 		l.p.ui.warn("state not recorded: %v", err)
 	}
+}
+
+// unsent reports whether the source has content that is not in the bucket.
+func unsent(st syncer.SourceStatus) bool {
+	return len(st.Failed) > 0 || slices.ContainsFunc(st.Skipped, func(k manifest.Skipped) bool {
+		return k.Why == manifest.SkipUnreadable || k.Why == manifest.SkipName
+	})
 }
 
 // state is called with mu held.

@@ -21,6 +21,7 @@ type sourceFlags struct {
 	allowMassDelete bool
 	takeover        bool
 	task            string // a task file
+	untilDone       bool
 }
 
 func (f *sourceFlags) register(cmd *cobra.Command) {
@@ -57,6 +58,7 @@ With -f all storages of a SkyPilot task are made and kept in step.`,
 	}
 	f.register(cmd)
 	cmd.Flags().BoolVar(&f.once, "once", false, "one pass, then exit (the same as sync)")
+	cmd.Flags().BoolVar(&f.untilDone, "until-done", false, "leave when workers have come and all of them have said good-bye")
 	return cmd
 }
 
@@ -122,6 +124,9 @@ func (pt *part) watchSource(ctx context.Context, tree manifest.Tree, f sourceFla
 	pt.set.AddSource(t.token(), func() metrics.Source { return sourceMetrics(source.Status()) })
 	pt.oblige(nil)
 	pt.report(pt.presence(pt.key.ID(), "watch", "", tree.String()), func(r *agentRecord) { describeSource(r, source.Status(), pt.conn.Up()) })
+	if f.untilDone {
+		pt.service("until done", pt.untilDone)
+	}
 	drawn := pt.showProgress(firstPass, "syncing", source.Progress)
 	return loop{
 		part: pt,
@@ -140,6 +145,9 @@ func (pt *part) watchSource(ctx context.Context, tree manifest.Tree, f sourceFla
 			books.end(source.Status(), err)
 			if err == nil {
 				p.ui.say("left at generation %d", source.Status().Pos.Generation)
+			}
+			if err == nil && pt.done.Load() {
+				p.disposeAfter(ctx, books)
 			}
 		},
 	}

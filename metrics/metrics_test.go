@@ -47,6 +47,27 @@ func get(t *testing.T, h http.Handler, path string) (int, string) {
 	return w.Code, w.Body.String()
 }
 
+// A process may follow several storages, and one of them in two places.
+func TestSeveralStorages(t *testing.T) {
+	s := metrics.New("v1")
+	for i, storage := range []string{"a", "b", "a"} {
+		s.AddReplica(storage, func() metrics.Replica { return metrics.Replica{Generation: float64(i)} })
+	}
+	_, body := get(t, s.Handler(func() error { return nil }), "/metrics")
+	for _, want := range []string{`storage="a"} 0`, `storage="b"} 1`, `storage="a#2"} 2`} {
+		if !strings.Contains(body, "skyagent_replica_generation{"+want) {
+			t.Errorf("no %s in\n%s", want, body)
+		}
+	}
+	one, two := s.Watch(), s.Watch()
+	one.Watches(3)
+	two.Watches(4)
+	one.Watches(1)
+	if _, body := get(t, s.Handler(func() error { return nil }), "/metrics"); !strings.Contains(body, "skyagent_watch_directories 5\n") {
+		t.Errorf("two watchers of 1 and 4 directories are not 5:\n%s", body)
+	}
+}
+
 func TestEveryMetricIsExportedAndDocumented(t *testing.T) {
 	s := full()
 	_, page := get(t, s.Handler(func() error { return nil }), "/metrics")

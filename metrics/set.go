@@ -3,6 +3,7 @@ package metrics
 import (
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,6 +12,9 @@ import (
 
 // A Set is the metrics of one agent.
 type Set struct {
+	tablesMu sync.Mutex // guards tables
+	tables   []prometheus.Collector
+
 	reg  *prometheus.Registry
 	rows []Row
 

@@ -1,6 +1,11 @@
 package metrics
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"fmt"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // A Source is what a source counts, at one moment.
 type Source struct {
@@ -33,23 +38,40 @@ func (c column[T]) desc() *prometheus.Desc {
 // storageLabel is the one label whose values users choose.
 const storageLabel = "storage"
 
-// A table exports the columns of a snapshot that is taken at every scrape.
+// A table exports the columns of snapshots that are taken at every scrape, one
+// for each storage.
 type table[T any] struct {
-	storage string
-	take    func() T
 	columns []column[T]
+
+	mu   sync.Mutex // guards rows
+	rows map[string]func() T
 }
 
-func (t table[T]) Describe(ch chan<- *prometheus.Desc) {
+// add adds a storage. One that is there already is told apart by a number.
+func (t *table[T]) add(storage string, take func() T) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	name := storage
+	for n := 2; t.rows[name] != nil; n++ {
+		name = fmt.Sprintf("%s#%d", storage, n)
+	}
+	t.rows[name] = take
+}
+
+func (t *table[T]) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range t.columns {
 		ch <- c.desc()
 	}
 }
 
-func (t table[T]) Collect(ch chan<- prometheus.Metric) {
-	snapshot := t.take()
-	for _, c := range t.columns {
-		ch <- prometheus.MustNewConstMetric(c.desc(), c.kind, c.read(snapshot), t.storage)
+func (t *table[T]) Collect(ch chan<- prometheus.Metric) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for storage, take := range t.rows {
+		snapshot := take()
+		for _, c := range t.columns {
+			ch <- prometheus.MustNewConstMetric(c.desc(), c.kind, c.read(snapshot), storage)
+		}
 	}
 }
 
@@ -107,7 +129,16 @@ var replicaColumns = []column[Replica]{
 	total("replica_polls_total", "Listings of the log.", func(t Replica) float64 { return t.Polls }),
 }
 
+// addTable adds a storage to the table of type T, which the first one makes.
 func addTable[T any](s *Set, storage string, take func() T, columns []column[T]) {
+	s.tablesMu.Lock()
+	defer s.tablesMu.Unlock()
+	for _, known := range s.tables {
+		if t, ok := known.(*table[T]); ok {
+			t.add(storage, take)
+			return
+		}
+	}
 	for _, c := range columns {
 		kind := "gauge"
 		if c.kind == prometheus.CounterValue {
@@ -115,7 +146,10 @@ func addTable[T any](s *Set, storage string, take func() T, columns []column[T])
 		}
 		s.row(kind, c.name, c.help, storageLabel)
 	}
-	s.reg.MustRegister(table[T]{storage, take, columns})
+	t := &table[T]{columns: columns, rows: make(map[string]func() T)}
+	t.add(storage, take)
+	s.reg.MustRegister(t)
+	s.tables = append(s.tables, t)
 }
 
 func flag(b bool) float64 {

@@ -73,7 +73,7 @@ A storage named flush is mounted by its URL: skyagent mount flush is a command.`
 }
 
 func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) error {
-	t, err := named(p.places, storage)
+	t, err := p.named(ctx, storage)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ type sourceFlags struct {
 func (f *sourceFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.name, "name", "", "storage `NAME` (default: the source's base name)")
-	flags.StringVar(&f.store, "store", "", "where a named storage lives: file, s3, r2 or gcs (default file)")
+	flags.StringVar(&f.store, "store", "", "where a named storage lives: file, s3, r2 or gcs (default file); its bucket is made when it is not there")
 	flags.StringVar(&f.to, "to", "", "sync straight to this bucket and prefix, a `URL`, instead of --name and --store")
 	flags.StringVarP(&f.task, "file", "f", "", "take storages and sources from a SkyPilot `TASK.yaml`")
 	flags.BoolVar(&f.delete, "delete", true, "propagate deletions of what this source put there")
@@ -43,7 +43,9 @@ func (p *program) watchCommand() *cobra.Command {
 		Long: `Scan a directory, bring its storage in step, announce it, and keep watching.
 Ctrl-C finishes what is under way and leaves; a second one leaves at once.
 Several sources appear in the storage each under its own name.
-With -f all storages of a SkyPilot task are made and kept in step.`,
+With -f all storages of a SkyPilot task are made and kept in step: those that a
+task does not give a store live where credentials are, s3, gcs or r2, else in a
+directory. File mounts without a bucket are left out.`,
 		Args: f.args,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			pairs, err := p.pairs(cmd.Context(), args, f)

@@ -230,6 +230,29 @@ func TestDeleteWhileWatched(t *testing.T) {
 	}
 }
 
+// Workers of other machines are told at once that their storage is gone: they
+// say so, and keep what they have.
+func TestDeleteTellsOtherMachines(t *testing.T) {
+	s := newShop(t)
+	server := servers.NATS(t, servers.NATSOptions{JetStream: true})
+	name := s.name("gone")
+	write(t, filepath.Join(s.source, "a"), "a")
+	s.home.MustRun(t, "sync", s.source, "--name", name, "--store", "s3")
+	worker := program.NewHome(t)
+	worker.Env = append(worker.Env, s.server.Environ()...)
+	replica := worker.Start(t, "copy", "s3://"+name, s.replica, "--nats", server.URL, "--poll", "1h", "--metrics", "off")
+	explain(t, replica)
+	replica.Ready()
+	if r := s.home.Run(t, "storage", "delete", name, "-y", "--nats", server.URL); r.Code != 0 {
+		t.Fatalf("exit %d\n%s", r.Code, r.Stderr)
+	}
+	waitFor(t, "a worker that knows", func() bool { return strings.Contains(replica.Stderr(), "no such bucket") })
+	stop(t, replica)
+	if !holds(filepath.Join(s.replica, "a"), "a") {
+		t.Error("the worker's files are gone")
+	}
+}
+
 // A bucket that was deleted elsewhere is forgotten by storage delete, and made
 // anew by the next watch only.
 func TestDeletedElsewhere(t *testing.T) {

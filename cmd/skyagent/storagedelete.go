@@ -230,6 +230,7 @@ func (p *program) emptyBucket(ctx context.Context, t target) (deleted int64, abs
 		return 0, err == nil, err
 	}
 	var n atomic.Int64
+	word := p.beginLastWord(ctx, t, store)
 	drawing, drawn := context.WithCancel(ctx)
 	wait := p.showProgress(drawing, "deleting", func() syncer.Progress { return syncer.Progress{Files: n.Load() + 1, DoneFiles: n.Load()} })
 	err = deleteAll(ctx, store, &n)
@@ -240,6 +241,11 @@ func (p *program) emptyBucket(ctx context.Context, t target) (deleted int64, abs
 	}
 	if errors.Is(err, objstore.ErrNoBucket) {
 		err = nil // somebody else was faster
+	}
+	if err == nil {
+		word.say(ctx)
+	} else {
+		word.give(ctx)
 	}
 	if err == nil && t.store == storage.File {
 		removeEmpty(filepath.Dir(filepath.FromSlash(t.location.Bucket)), p.places.buckets)

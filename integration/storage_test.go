@@ -9,6 +9,7 @@ import (
 
 	"github.com/skyagent/skyagent/integration/program"
 	"github.com/skyagent/skyagent/integration/servers"
+	"github.com/skyagent/skyagent/storage/registry"
 )
 
 // A shop is a laptop with a task file, and an S3 server on which it may make
@@ -227,6 +228,37 @@ func TestDeleteWhileWatched(t *testing.T) {
 	}
 	if got := s.storages(t); len(got) != 1 || got[kept] != "READY" {
 		t.Errorf("storages: %v", got)
+	}
+}
+
+// A deletion that was broken off is one: nobody makes the storage anew before
+// it has been ended.
+func TestDeletionBrokenOff(t *testing.T) {
+	s := newShop(t)
+	name := s.name("one")
+	write(t, filepath.Join(s.source, "a"), "a")
+	s.home.MustRun(t, "sync", s.source, "--name", name, "--store", "s3")
+	reg, err := registry.Open(t.Context(), filepath.Join(s.home.Dir, "state", "storages.db"))
+	must(t, err)
+	must(t, reg.SetState(t.Context(), name, registry.Deleting))
+	must(t, reg.Close())
+	must(t, os.RemoveAll(s.in(name, "a")))
+	for _, command := range []string{"sync", "watch"} {
+		r := s.home.Run(t, command, s.source, "--name", name, "--metrics", "off")
+		if r.Code != 1 || !strings.Contains(r.Stderr, "storage "+name+": the storage is being deleted") {
+			t.Errorf("%s: exit %d\n%s", command, r.Code, r.Stderr)
+		}
+	}
+	if got := s.storages(t)[name]; got != "DELETING" || there(s.in(name, "a")) {
+		t.Errorf("state %s, or uploaded anew", got)
+	}
+	s.home.MustRun(t, "storage", "delete", name, "-y")
+	if there(s.in(name, "")) || len(s.storages(t)) != 0 {
+		t.Error("not deleted")
+	}
+	s.home.MustRun(t, "sync", s.source, "--name", name, "--store", "s3")
+	if !holds(s.in(name, "a"), "a") {
+		t.Error("not made anew after the deletion had ended")
 	}
 }
 

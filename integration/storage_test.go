@@ -205,7 +205,11 @@ func TestDeleteWhileWatched(t *testing.T) {
 	s.mounts(t, "/one: {name: "+name+", source: "+s.source+"}", "/kept: {name: "+kept+", source: "+s.source+"}")
 	watch := s.watchTask(t, 2)
 	copied := s.live(t, []string{"copy", name, s.replica})
-	r := s.home.Run(t, "storage", "delete", "*-gone", "-y")
+	r := s.home.Run(t, "storage", "delete", "*-gone") // whose standard input is empty
+	if r.Code != 1 || !strings.Contains(r.Stdout, name+": watch of "+s.source) || !strings.Contains(r.Stdout, name+": copy of "+s.replica) {
+		t.Errorf("the preview, exit %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	r = s.home.Run(t, "storage", "delete", "*-gone", "-y")
 	want := "Deleting storage object " + name + "...\nDeleted S3 bucket " + name + ".\n"
 	if r.Code != 0 || r.Stdout != want {
 		t.Errorf("exit %d\n%s%s", r.Code, r.Stdout, r.Stderr)
@@ -352,12 +356,80 @@ func TestUntilDone(t *testing.T) {
 	}
 }
 
+// The document's example, all of it, from the laptop: what is to be made is made
+// and filled, and what others have is looked at.
+func TestStorageDemo(t *testing.T) {
+	s := newShop(t)
+	cloud := servers.GCS(t)
+	s.home.Env = append(s.home.Env, cloud.Environ()...)
+	at := t.TempDir()
+	for name, content := range map[string]string{"datasets/part-1": "one", "datasets/sub/part-2": "two", "mydir/myfile.txt": "mine"} {
+		write(t, filepath.Join(at, filepath.FromSlash(name)), content)
+	}
+	theirs := cloud.NewBucket(t)
+	s.home.MustRun(t, "sync", filepath.Join(at, "datasets"), "--to", "gs://"+theirs+"/fake_imagenet")
+	s.home.MustRun(t, "sync", filepath.Join(at, "datasets"), "--to", s.url)
+	dataset, outputs, multi := s.name("dataset"), s.name("outputs"), s.name("multi")
+	write(t, s.task, strings.NewReplacer("AT", at, "DATASET", dataset, "OUTPUTS", outputs, "MULTI", multi, "S3", s.url, "GS", "gs://"+theirs).Replace(`
+name: storage-demo
+resources:
+  cloud: aws
+file_mounts:
+  /datasets: AT/datasets
+  /datasets-s3: S3
+  /part-1: GS/fake_imagenet/part-1
+  /datasets-storage:
+    name: DATASET
+    source: AT/datasets
+    store: s3
+    persistent: True
+    mode: COPY
+  /dataset-storage-mount:
+    name: DATASET
+    source: AT/datasets
+    mode: MOUNT
+  /public:
+    source: S3
+    mode: MOUNT
+  /outputs-mount:
+    name: OUTPUTS
+    mode: MOUNT
+  /multi:
+    name: MULTI
+    source: [AT/mydir/myfile.txt, AT/datasets]
+run: |
+  ls -la /
+`))
+	watch := s.watchTask(t, 2)
+	for path, content := range map[string]string{s.in(dataset, "part-1"): "one", s.in(dataset, "sub/part-2"): "two",
+		s.in(multi, "myfile.txt"): "mine", s.in(multi, "datasets/sub/part-2"): "two"} {
+		if !holds(path, content) {
+			t.Errorf("%s is not %q", path, content)
+		}
+	}
+	if !there(s.in(outputs, "")) {
+		t.Error("the bucket for outputs was not made")
+	}
+	write(t, filepath.Join(at, "datasets", "part-1"), "changed")
+	waitFor(t, "a change in both storages", func() bool {
+		return holds(s.in(dataset, "part-1"), "changed") && holds(s.in(multi, "datasets/part-1"), "changed")
+	}, func() any { return watch.Stderr() })
+	stop(t, watch)
+	r := s.home.Run(t, "storage", "delete", "--all", "-y")
+	if r.Code != 0 || len(s.storages(t)) != 0 || there(s.in(dataset, "")) || there(s.in(outputs, "")) || there(s.in(multi, "")) {
+		t.Errorf("exit %d, left: %v\n%s%s", r.Code, s.storages(t), r.Stdout, r.Stderr)
+	}
+	if !there(s.in(s.bucket, "part-1")) {
+		t.Error("somebody else's bucket was deleted")
+	}
+}
+
 // Region and labels are the bucket's.
 func TestStorageCreate(t *testing.T) {
 	s := newShop(t)
 	name := s.name("made")
 	line := s.home.MustRun(t, "storage", "create", name, "--store", "s3", "--region", "us-east-1", "--label", "team=vision,cost=7")
-	if line["url"] != "s3://"+name+"?region=us-east-1" || !there(s.in(name, "")) {
+	if line["url"] != "s3://"+name || !there(s.in(name, "")) {
 		t.Errorf("made %v", line)
 	}
 	if info := s.home.MustRun(t, "storage", "info", name); info["status"] != "READY" || info["generation"] != 0.0 {

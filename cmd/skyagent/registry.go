@@ -153,7 +153,13 @@ func (p *program) makeBucket(ctx context.Context, t target, store objstore.Store
 			return "", err
 		}
 	}
-	err := store.CreateBucket(ctx)
+	var err error
+	if t.region != "" {
+		store, err = p.openStore(ctx, t.inRegion(), "", nil)
+	}
+	if err == nil {
+		err = store.CreateBucket(ctx)
+	}
 	if err == nil {
 		p.ui.say("created %s bucket %s", strings.ToUpper(string(t.store)), t.name)
 		return storage.Make, nil

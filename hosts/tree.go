@@ -322,10 +322,3 @@ func (t *tree) drop(name string, d *delta) {
 	dir, base := split(name)
 	delete(t.at(dir).below, base)
 }
-
-// paths returns everything there is.
-func (t *tree) paths() []path {
-	var all []path
-	t.top.each("", func(name string, n *node) { all = append(all, path{name, n.dir}) })
-	return all
-}

@@ -3,6 +3,7 @@ package metrics
 import (
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,6 +36,11 @@ type Set struct {
 
 	applySeconds prometheus.Histogram
 	lagSeconds   prometheus.Histogram
+
+	tables   sync.Mutex // held while a table is made
+	sources  *table[Source]
+	replicas *table[Replica]
+	mounts   *table[Mount]
 }
 
 // New returns a Set with a registry of its own. version is the program's.

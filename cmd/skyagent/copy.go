@@ -173,9 +173,8 @@ func (pt *part) followReplica(ctx context.Context, dir string, f copyFlags) loop
 		p.sayFollowing(replica.Status(), pt, dir)
 	}
 	replica = syncer.NewReplica(opts)
-	pt.set.AddReplica(t.token(), func() metrics.Replica { return replicaMetrics(replica.Status()) })
-	id := bus.Token(hostname() + "-" + manifest.Sum([]byte(dir)).String()[:8])
-	pt.report(pt.presence(id, "copy", "COPY", dir), func(r *agentRecord) { describeReplica(r, replica.Status(), pt.conn.Up()) })
+	pt.undo = append(pt.undo, pt.set.AddReplica(t.token(), func() metrics.Replica { return replicaMetrics(replica.Status()) }))
+	pt.report(pt.presence(mountID(dir), "copy", "COPY", dir), func(r *agentRecord) { describeReplica(r, replica.Status(), pt.conn.Up()) })
 	drawn := p.showProgress(firstPass, "copying", replica.Progress)
 	return loop{
 		part: pt,

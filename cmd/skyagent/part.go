@@ -23,6 +23,8 @@ type part struct {
 	id      string // of the part on this machine, as long as the process runs
 	control string // path of the socket that a mount takes requests on
 	ready   atomic.Bool
+	onReady func()   // told once it is ready; nil for nobody
+	undo    []func() // what is to be done when the part has ended
 }
 
 // A loop is the main work of a part.
@@ -42,9 +44,14 @@ func (a *agent) open(ctx context.Context, t target, uploads string) (*part, erro
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	pt := &part{agent: a, background: newBackground(a.ctx), target: t, store: store, id: partID(len(a.parts))}
+	pt := a.newPart(t, store, partID(len(a.parts)))
 	a.parts = append(a.parts, pt)
 	return pt, nil
+}
+
+// newPart returns a part that nobody asks whether it is ready.
+func (a *agent) newPart(t target, store objstore.Store, id string) *part {
+	return &part{agent: a, background: newBackground(a.ctx), target: t, store: store, id: id}
 }
 
 // partID names the n-th part of this process, from 0.
@@ -66,6 +73,9 @@ func (pt *part) run(ctx context.Context, l loop) error {
 		done()
 	}
 	failed := pt.background.end()
+	for _, undo := range pt.undo {
+		undo()
+	}
 	switch {
 	case ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)):
 		err = nil // Ctrl-C, maybe before it was under way
@@ -98,7 +108,12 @@ func (pt *part) oblige(m obliging) {
 	pt.service("control", func(ctx context.Context) error { return c.serve(ctx, m) })
 }
 
-func (pt *part) setReady() { pt.ready.Store(true) }
+func (pt *part) setReady() {
+	pt.ready.Store(true)
+	if pt.onReady != nil {
+		pt.onReady()
+	}
+}
 
 // report keeps presence on the bus, and the record on this machine, up to date
 // with what look returns.

@@ -97,7 +97,7 @@ func (pt *part) watchSource(ctx context.Context, root string, f sourceFlags) loo
 		})
 	}
 	source = syncer.NewSource(opts)
-	pt.set.AddSource(t.token(), func() metrics.Source { return sourceMetrics(source.Status()) })
+	pt.undo = append(pt.undo, pt.set.AddSource(t.token(), func() metrics.Source { return sourceMetrics(source.Status()) }))
 	pt.report(pt.presence(pt.key.ID(), "watch", "", root), func(r *agentRecord) { describeSource(r, source.Status(), pt.conn.Up()) })
 	drawn := p.showProgress(firstPass, "syncing", source.Progress)
 	return loop{

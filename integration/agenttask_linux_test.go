@@ -2,11 +2,15 @@ package integration_test
 
 import (
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/skyagent/skyagent/integration/posix"
 	"github.com/skyagent/skyagent/integration/program"
@@ -223,6 +227,53 @@ func TestSharedFileSystem(t *testing.T) {
 	took := posix.PingPong(t, a.path("shared"), b.path("shared"), 20)
 	t.Logf("20 rounds of ping and pong, the last in %v", took[len(took)-1])
 	stop(t, first, second)
+}
+
+// TestAgentTellsSystemd wants the service to count as started once every file
+// mount was tried, and the health page to name the one that failed.
+func TestAgentTellsSystemd(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	stranger(t, r.store(t), "file", "content")
+	w := r.newWorker(t, fmt.Sprintf("file_mounts:\n  WORKER/copy: %[1]s\n  WORKER/missing: %[1]s/missing\n", r.url))
+	socket := filepath.Join(w.home.Dir, "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	must(t, err)
+	defer l.Close()
+	must(t, l.SetReadDeadline(time.Now().Add(program.Patience)))
+	w.home.Env = append(w.home.Env, "NOTIFY_SOCKET="+socket)
+	p := w.agent(t)
+	told := func() string {
+		b := make([]byte, 1024)
+		n, err := l.Read(b)
+		must(t, err)
+		return string(b[:n])
+	}
+	if got, want := told(), "READY=1\nSTATUS=1 of 2 file mounts in place at the start"; got != want {
+		t.Errorf("systemd is told %q, want %q", got, want)
+	}
+	round := p.Wait("round", func(v map[string]any) bool { _, ok := v["mounts"]; return ok })
+	health := func() (int, string) {
+		resp, err := http.Get(strings.TrimSuffix(round["metrics"].(string), "metrics") + "readyz")
+		must(t, err)
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		must(t, err)
+		return resp.StatusCode, string(b)
+	}
+	if code, page := health(); code != http.StatusServiceUnavailable || !strings.Contains(page, w.path("missing")+": ") {
+		t.Errorf("health is %d %q", code, page)
+	}
+	st := statusOf(t, w.home, r.url+"/missing")
+	if len(st.Workers) != 1 || st.Workers[0].State != "DEGRADED" || !strings.Contains(st.Workers[0].Reason, "neither an object nor a prefix") {
+		t.Errorf("status %+v", st)
+	}
+	stranger(t, r.store(t), "missing/file", "no longer")
+	waitFor(t, "health", func() bool { code, _ := health(); return code == http.StatusOK })
+	stop(t, p)
+	if got := told(); got != "STOPPING=1" {
+		t.Errorf("systemd is told %q at the end", got)
+	}
 }
 
 // TestAgentUnmounted wants a mount that somebody took away to come back.

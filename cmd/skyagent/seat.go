@@ -89,7 +89,7 @@ func (s *seat) begin(ctx context.Context) (*part, loop, error) {
 	if err != nil {
 		return nil, loop{}, err
 	}
-	t := target{name: s.mount.Location.URL(), location: s.mount.Location}
+	t := target{name: s.mount.Location.URL(), location: s.mount.Location, transfers: s.mount.Transfers}
 	if key != "" {
 		t.location.Prefix = ""
 	}

@@ -23,6 +23,8 @@ type target struct {
 	name     string // for people and machine output
 	location objstore.Location
 	create   bool // the bucket is ours to make
+
+	transfers int // at a time, where a task says so; 0 means as --transfers
 }
 
 // token is the storage's name on the bus. A file store's path differs from

@@ -257,6 +257,25 @@ func TestRestart(t *testing.T) {
 	r.waitSame(t, target, `"theirs" -rw-r--r-- ""`)
 }
 
+// TestKeepDeleted wants what is gone from the source to stay on the host, but for
+// what something else has replaced.
+func TestKeepDeleted(t *testing.T) {
+	t.Parallel()
+	sshd := servers.Sshd(t)
+	target := filepath.Join(sshd.Dir, "target")
+	r := newRig(t, sshd.Config, target, sshd.Host)
+	r.opts.KeepDeleted = true
+	write(t, filepath.Join(r.source, "gone"), "kept")
+	write(t, filepath.Join(r.source, "dir/file"), "")
+	write(t, filepath.Join(r.source, "last"), "")
+	s, _ := r.run(t)
+	waitFor(t, "ready", func() bool { return ready(s, sshd.Host) })
+	must(t, os.Remove(filepath.Join(r.source, "gone")))
+	must(t, os.RemoveAll(filepath.Join(r.source, "dir")))
+	write(t, filepath.Join(r.source, "dir"), "a file now")
+	r.waitSame(t, target, `"gone" -rw-r--r-- "kept"`)
+}
+
 // TestAlreadyThere wants what a host has of its own to stay when the source's
 // file of that name goes before it was ever sent.
 func TestAlreadyThere(t *testing.T) {

@@ -166,9 +166,8 @@ func (l *link) slot(ctx context.Context) (free func(), err error) {
 
 // done notes how a transfer ended, and puts back what was not done.
 func (l *link) done(pass bool, work map[string]task, err error, report *Report) {
-	var unread *Error
-	if errors.As(err, &unread) && unread.Kind == Unread {
-		report.Err, err = unread, nil // all else is there, and another try changes nothing
+	if IsUnread(err) {
+		report.Err, err = err, nil // all else is there, and another try changes nothing
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -188,7 +187,10 @@ func (l *link) done(pass bool, work map[string]task, err error, report *Report) 
 	}
 	l.retry = min(max(2*l.retry, l.mount.sync.opts.Retry), lastRetry)
 	l.problem = err.Error()
-	report.Err, report.Retry = err, l.retry
+	report.Err = err
+	if !l.mount.sync.once {
+		report.Retry = l.retry
+	}
 }
 
 // restore puts back tasks below those that came since.
@@ -229,10 +231,10 @@ func (l *link) sendAll(ctx context.Context, report *Report) error {
 	}
 	report.Sent = len(names)
 	err = l.send(ctx, names, false)
-	if err == nil || isUnread(err) {
+	if err == nil || IsUnread(err) {
 		err = errors.Join(err, l.send(ctx, again, true))
 	}
-	if err != nil && !isUnread(err) {
+	if err != nil && !IsUnread(err) {
 		return err
 	}
 	for name, s := range have { // gone, and not deleted yet
@@ -263,7 +265,7 @@ func (l *link) sendSome(ctx context.Context, work map[string]task, report *Repor
 		return err
 	}
 	err = l.send(ctx, names, true)
-	if err != nil && !isUnread(err) {
+	if err != nil && !IsUnread(err) {
 		return err
 	}
 	return errors.Join(err, l.record.add(put, gone))
@@ -342,7 +344,8 @@ func (l *link) status() Status {
 	return s
 }
 
-func isUnread(err error) bool {
+// IsUnread reports whether err is only that some files cannot be read here.
+func IsUnread(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Kind == Unread
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -262,6 +263,9 @@ func (m *mount) decide() {
 	if m.tree == nil || len(m.held) == 0 {
 		return
 	}
+	if m.sync.opts.KeepDeleted {
+		maps.DeleteFunc(m.held, func(name string, _ held) bool { return !m.replaced(name) })
+	}
 	if m.reason = m.massive(); m.reason != "" {
 		m.sync.opts.Log.Warn("guarded: deletions held back", "source", m.Source, "reason", m.reason)
 		return
@@ -270,6 +274,17 @@ func (m *mount) decide() {
 		l.remove(m.held)
 	}
 	m.held = make(map[string]held)
+}
+
+// replaced reports whether a path must go because of something that has come in
+// its place, or in that of a directory above it.
+func (m *mount) replaced(name string) bool {
+	for ; name != ""; name, _ = split(name) {
+		if m.held[name].again {
+			return true
+		}
+	}
+	return false
 }
 
 // massive says why the loss of what is held is not believed.

@@ -34,12 +34,13 @@ type Mount struct {
 
 // Options say what goes where.
 type Options struct {
-	Hosts    []string
-	SSH      SSH
-	Mounts   []Mount
-	State    string        // directory of the records of what was sent
-	Parallel int           // transfers at a time; 0 means 16
-	Retry    time.Duration // first pause after a failure, doubling to a minute; 0 means a second
+	Hosts       []string
+	SSH         SSH
+	Mounts      []Mount
+	State       string        // directory of the records of what was sent
+	Parallel    int           // transfers at a time; 0 means 16
+	Retry       time.Duration // first pause after a failure, doubling to a minute; 0 means a second
+	KeepDeleted bool          // what is gone stays on the hosts
 	// AllowMassDelete lets through what would be Guarded.
 	AllowMassDelete bool
 	Report          func(Report) // of every transfer, by many goroutines; nil for none
@@ -84,6 +85,7 @@ type Sync struct {
 	control string // directory of the shared connections and of an empty one
 	slots   chan struct{}
 	slow    chan struct{} // for hosts that failed: they hold nobody up
+	once    bool          // nothing is tried again
 }
 
 // New returns a Sync. It starts nothing.
@@ -129,6 +131,7 @@ func (s *Sync) Run(ctx context.Context) error {
 // Once sends everything once, and deletes what was sent earlier and is gone. The
 // error joins those of all hosts that failed.
 func (s *Sync) Once(ctx context.Context) error {
+	s.once = true
 	return s.with(ctx, func(ctx context.Context) error {
 		var (
 			mu     sync.Mutex

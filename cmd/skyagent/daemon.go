@@ -171,29 +171,11 @@ func (p *program) workerTask(f agentFlags) (*storage.Task, error) {
 		Known: func(string) bool { return true }, Credentials: found,
 	})
 	if err != nil {
-		return nil, p.problems(err)
+		return nil, err
 	}
 	for _, w := range task.Warnings {
 		p.ui.warn("%v", w)
+		p.ui.hint(w)
 	}
 	return task, nil
-}
-
-// problems says all that is wrong with a task but the last, which it returns.
-func (p *program) problems(err error) error {
-	var all storage.Problems
-	if !errors.As(err, &all) || len(all) == 0 {
-		return err
-	}
-	hinted := func(pr storage.Problem) error {
-		if pr.Hint == "" {
-			return pr
-		}
-		return withHint(pr, "%s", pr.Hint)
-	}
-	last := len(all) - 1
-	for _, pr := range all[:last] {
-		p.ui.fail(hinted(pr))
-	}
-	return hinted(all[last])
 }

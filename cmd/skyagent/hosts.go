@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -66,40 +68,41 @@ func plainMounts(task *storage.Task) []hosts.Mount {
 }
 
 // newHostSync returns what sends mounts to the hosts of f, and tells how it goes.
-func (p *program) newHostSync(mounts []hosts.Mount, f hostFlags, allowMassDelete bool) *hosts.Sync {
+func (p *program) newHostSync(mounts []hosts.Mount, f sourceFlags) *hosts.Sync {
 	return hosts.New(hosts.Options{
-		Hosts: f.names, SSH: f.ssh, Mounts: mounts, State: filepath.Join(p.places.state, "hosts"),
-		AllowMassDelete: allowMassDelete, Report: p.saySent, Log: p.logger(),
+		Hosts: f.hosts.names, SSH: f.hosts.ssh, Mounts: mounts, State: filepath.Join(p.places.state, "hosts"),
+		KeepDeleted: !f.delete, AllowMassDelete: f.allowMassDelete, Report: p.saySent, Log: p.logger(),
 	})
 }
 
-// watchForHosts sends mounts to hosts as long as the agent runs.
-func (a *agent) watchForHosts(mounts []hosts.Mount, f hostFlags, allowMassDelete bool) {
+// watchForHosts returns the loop that keeps mounts in step on hosts.
+func (a *agent) watchForHosts(mounts []hosts.Mount, f sourceFlags) loop {
+	pt := a.newPart(target{name: "hosts"}, nil, partID(0)+"-hosts")
 	for i := range mounts {
 		m := &mounts[i]
 		if m.Dir {
 			w := watcher.New(watcher.Options{Root: m.Source, Log: a.log})
 			m.Changes = w
-			a.service("watcher of "+m.Source, w.Run)
+			pt.service("watcher of "+m.Source, w.Run)
 			continue
 		}
 		w := hosts.NewFile(m.Source)
 		m.Changes = w
-		a.service("watcher of "+m.Source, w.Run)
+		pt.service("watcher of "+m.Source, w.Run)
 	}
-	s := a.p.newHostSync(mounts, f, allowMassDelete)
-	a.service("hosts", s.Run)
-	a.service("record of hosts", func(ctx context.Context) error { a.recordHosts(ctx, s); return nil })
+	s := a.p.newHostSync(mounts, f)
+	pt.service("record of hosts", func(ctx context.Context) error { pt.recordHosts(ctx, s); return nil })
+	return loop{part: pt, run: s.Run}
 }
 
 // recordHosts keeps the record of the hosts up to date.
-func (a *agent) recordHosts(ctx context.Context, s *hosts.Sync) {
-	record := newRecordFile(a.p.places.run, partID(0)+"-hosts", a.log)
+func (pt *part) recordHosts(ctx context.Context, s *hosts.Sync) {
+	record := newRecordFile(pt.p.places.run, pt.id, pt.log)
 	defer record.remove()
 	tick := time.NewTicker(reportTime)
 	defer tick.Stop()
 	for {
-		now := agentRecord{Presence: bus.Presence{ID: "hosts", Role: "hosts", Host: hostname(), PID: os.Getpid()}, Metrics: a.metricsURL, Bus: a.conn.Up()}
+		now := agentRecord{Presence: bus.Presence{ID: "hosts", Role: "hosts", Host: hostname(), PID: os.Getpid()}, Metrics: pt.metricsURL, Bus: pt.conn.Up()}
 		for _, st := range s.Status() {
 			now.Hosts = append(now.Hosts, hostLine{Host: st.Host, Source: st.Source, Path: st.Target, State: string(st.State),
 				Reason: oneLine(st.Reason), Files: st.Files, Pending: st.Pending, Skipped: st.Skipped})
@@ -125,6 +128,37 @@ type hostLine struct {
 	Skipped []string `json:"skipped,omitempty"`
 }
 
+// A hostsLine is what status --json prints of files that go to hosts.
+type hostsLine struct {
+	Hosts []hostLine `json:"hosts"`
+}
+
+// hostLines returns what the watches of this machine send to hosts.
+func (p *program) hostLines() []hostLine {
+	var lines []hostLine
+	for _, r := range localAgents(p.places.run) {
+		lines = append(lines, r.Hosts...)
+	}
+	return lines
+}
+
+// hostStatus says what goes to hosts, if anything does.
+func (p *program) hostStatus() {
+	lines := p.hostLines()
+	if len(lines) == 0 {
+		return
+	}
+	p.ui.record(hostsLine{lines})
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
+	for _, l := range lines {
+		fmt.Fprintf(w, "  %s\t%s\t%s → %s\t%s\t%d waiting\n", l.Host, l.State, l.Source, l.Path, plural(l.Files, "file"), l.Pending)
+		sayMore(w, l.Reason, l.Skipped)
+	}
+	w.Flush()
+	p.ui.say("hosts, by rsync:\n%s", strings.TrimRight(b.String(), "\n"))
+}
+
 // A sentLine is what watch --json and sync --json print for every transfer.
 type sentLine struct {
 	Host    string  `json:"host"`
@@ -141,15 +175,17 @@ type sentLine struct {
 func (p *program) saySent(r hosts.Report) {
 	line := sentLine{Host: r.Host, Source: r.Source, Path: r.Target, First: r.First, Sent: r.Sent, Deleted: r.Deleted,
 		Seconds: r.Took.Seconds(), Retry: r.Retry.Seconds()}
+	if r.Err != nil {
+		line.Error = oneLine(r.Err.Error())
+	}
 	switch {
 	case r.Retry > 0:
-		line.Error = oneLine(r.Err.Error())
 		p.ui.warn("%s; tried again in %v", line.Error, r.Retry)
 		p.ui.hint(r.Err)
-	case r.Err != nil:
-		line.Error = oneLine(r.Err.Error())
+	case hosts.IsUnread(r.Err):
 		p.ui.warn("%s; everything else is there", line.Error)
 		p.partly.Store(true)
+	case r.Err != nil: // it ends the command
 	case r.First:
 		p.ui.say("sent %s → %s:%s: all %s in %s", r.Source, r.Host, r.Target, plural(r.Sent, "path"), round(r.Took))
 	default:

@@ -82,7 +82,7 @@ func (f *mountFlags) register(flags *pflag.FlagSet) {
 }
 
 func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) error {
-	t, err := named(p.places, storage)
+	t, err := p.named(ctx, storage)
 	if err != nil {
 		return err
 	}

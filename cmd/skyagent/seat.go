@@ -34,6 +34,7 @@ type seat struct {
 	mu     sync.Mutex // guards what follows
 	part   *part      // what fills it, or last did; nil before the first
 	reason error      // why nothing fills it
+	gone   bool       // the storage was deleted: it is not made again
 	once   bool       // tried is closed
 }
 
@@ -80,7 +81,13 @@ func (s *seat) fill(ctx context.Context) error {
 	s.mu.Lock()
 	s.part, s.reason = pt, nil
 	s.mu.Unlock()
-	return pt.run(ctx, l)
+	err = pt.run(ctx, l)
+	if pt.asked.Load() {
+		s.mu.Lock()
+		s.gone = true
+		s.mu.Unlock()
+	}
+	return err
 }
 
 // begin finds out what the mount names, and returns what brings it here.
@@ -140,15 +147,26 @@ func (s *seat) mounted(ctx context.Context, pt *part, f mountFlags) (loop, error
 }
 
 // find returns the key of the object that the mount names, "" when it names a
-// bucket or a part of one. It makes the bucket of a storage without sources when
-// that is asked for.
+// bucket or a part of one. Somebody else's bucket is asked without credentials
+// where there are none.
 func (s *seat) find(ctx context.Context) (key string, err error) {
+	key, err = s.look(ctx)
+	if s.mount.External && noCredentials(err) {
+		s.mount.Location = anonymously(s.mount.Location)
+		key, err = s.look(ctx)
+	}
+	return key, err
+}
+
+// look makes the bucket of a storage without sources when that is asked for,
+// and looks at what is there.
+func (s *seat) look(ctx context.Context) (key string, err error) {
 	at := s.mount.Location
 	below, err := s.open(ctx, at)
 	if err != nil {
 		return "", err
 	}
-	if s.flags.create && !s.mount.External && s.mount.Sources == nil {
+	if s.makes() {
 		if err := below.CreateBucket(ctx); err != nil && !errors.Is(err, fs.ErrExist) {
 			return "", err
 		}
@@ -169,6 +187,13 @@ func (s *seat) find(ctx context.Context) (key string, err error) {
 		return "", withHint(fmt.Errorf("%s: there is neither an object nor a prefix of that name", s.mount.Location.URL()), "check the URI")
 	}
 	return s.mount.Location.Prefix, err
+}
+
+// makes reports whether the bucket is the worker's to make.
+func (s *seat) makes() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flags.create && !s.gone && !s.mount.External && s.mount.Sources == nil
 }
 
 // there says clearly that a bucket is missing. Who may not ask is told by what
@@ -302,6 +327,7 @@ func (pt *part) followObject(ctx context.Context, key, file string, f copyFlags)
 			p.ui.record(readyLine{Ready: true, Storage: t.location.URL(), Path: file, Files: 1, Bytes: size, Metrics: pt.metricsURL})
 		},
 	})
+	pt.oblige(nil)
 	pt.report(pt.presence(mountID(file), "copy", "COPY", file), func(r *agentRecord) {
 		st := object.Status()
 		r.State, r.Reason = string(st.State), st.Reason

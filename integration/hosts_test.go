@@ -72,6 +72,9 @@ file_mounts:
 	want("on host/datasets/c", "three")
 	want("on host/datasets/a b", "")
 	sshd.Stop()
-	wantWords(t, r.home.Run(t, append([]string{"sync", "-q"}, args...)...), 1, "check that the host is up", "host vm", "Connection refused")
+	down := r.home.Run(t, append([]string{"sync", "-q"}, args...)...)
+	if down.Code != 1 || strings.Count(down.Stderr, "error: host vm: ") != 2 || strings.Count(down.Stderr, "hint: check that the host is up") != 2 {
+		t.Errorf("exit %d\n%s", down.Code, down.Stderr)
+	}
 	wantWords(t, r.home.Run(t, "sync", r.source, "--to", r.url, "--host", "vm"), 2, "name its file with -f", "--host is for the file mounts of a task")
 }

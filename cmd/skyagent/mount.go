@@ -89,6 +89,11 @@ func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) 
 	if dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
+	if f.mounter.kind != "" { // before anything is asked of the store
+		if _, err := p.newMounter(t, dir, f.mounter); err != nil {
+			return err
+		}
+	}
 	pt, err := p.startOn(ctx, t, p.mountUploads(t, dir, f))
 	if err != nil {
 		return err

@@ -61,9 +61,9 @@ func (f mounterFlags) check(flags *pflag.FlagSet) error {
 // what changes.
 func (pt *part) mountByOther(dir string, f mounterFlags) (loop, error) {
 	p, t := pt.p, pt.target
-	m, err := mounter.New(p.mounterConfig(t, dir, f))
+	m, err := p.newMounter(t, dir, f)
 	if err != nil {
-		return loop{}, withHint(err, "mount it without --mounter, or say what is missing in the environment")
+		return loop{}, err
 	}
 	began := time.Now()
 	r := newRefresher(m, pt.store, pt.log)
@@ -93,11 +93,15 @@ func (pt *part) mountByOther(dir string, f mounterFlags) (loop, error) {
 	}}, nil
 }
 
-func (p *program) mounterConfig(t target, dir string, f mounterFlags) mounter.Config {
-	return mounter.Config{
+func (p *program) newMounter(t target, dir string, f mounterFlags) (*mounter.Mount, error) {
+	m, err := mounter.New(mounter.Config{
 		Kind: mounter.Kind(f.kind), Location: t.location, Dir: dir, State: filepath.Join(p.places.state, "mounter"),
 		Args: strings.Fields(f.args), Env: mounterEnv(t.location), Command: f.exec, Log: p.logger(),
+	})
+	if err != nil {
+		return nil, withHint(err, "mount it without --mounter, or say what is missing in the environment")
 	}
+	return m, nil
 }
 
 // mounterEnv gives a mounter of R2 the credentials that are meant for R2. All

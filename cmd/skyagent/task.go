@@ -174,12 +174,11 @@ func (p *program) taskPairs(ctx context.Context, file string, hasHosts bool) ([]
 	if err := p.oneSourceEach(task); err != nil {
 		return nil, nil, err
 	}
-	plain := plainMounts(task)
-	if !hasHosts {
-		for _, m := range plain {
-			p.ui.warn("%s: %s is a file mount without a bucket: it goes to every --host, and none is named", file, m.Target)
-		}
-		plain = nil
+	var plain []hosts.Mount
+	if hasHosts {
+		plain = plainMounts(task)
+	} else {
+		p.warnPlain(task)
 	}
 	mounts := storageMounts(task)
 	var failed []error
@@ -208,6 +207,15 @@ func (p *program) taskPairs(ctx context.Context, file string, hasHosts bool) ([]
 		p.ui.say("%s has no source to keep in step; its buckets are there", file)
 	}
 	return pairs, plain, nil
+}
+
+// warnPlain names the file mounts that no host gets.
+func (p *program) warnPlain(task *storage.Task) {
+	for _, m := range task.Mounts {
+		if m.Mode == storage.Rsync {
+			p.ui.warn("%s:%d: %s is a file mount without a bucket: it goes to every --host, and none is named", m.File, m.Line, m.Path)
+		}
+	}
 }
 
 // storageMounts returns the mounts of a task that have a bucket, each bucket

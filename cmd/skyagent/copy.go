@@ -173,10 +173,9 @@ func (pt *part) followReplica(ctx context.Context, dir string, f copyFlags) loop
 		p.sayFollowing(replica.Status(), pt, dir)
 	}
 	replica = syncer.NewReplica(opts)
-	pt.set.AddReplica(t.token(), func() metrics.Replica { return replicaMetrics(replica.Status()) })
+	pt.undo = append(pt.undo, pt.set.AddReplica(t.token(), func() metrics.Replica { return replicaMetrics(replica.Status()) }))
 	pt.oblige(nil)
-	id := bus.Token(hostname() + "-" + manifest.Sum([]byte(dir)).String()[:8])
-	pt.report(pt.presence(id, "copy", "COPY", dir), func(r *agentRecord) { describeReplica(r, replica.Status(), pt.conn.Up()) })
+	pt.report(pt.presence(mountID(dir), "copy", "COPY", dir), func(r *agentRecord) { describeReplica(r, replica.Status(), pt.conn.Up()) })
 	drawn := pt.showProgress(firstPass, "copying", replica.Progress)
 	return loop{
 		part: pt,

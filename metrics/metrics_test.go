@@ -33,8 +33,11 @@ func full() *metrics.Set {
 	s.Watch().Settled(5 * time.Millisecond)
 	s.Bus().Up(true)
 	s.Bus().Dropped("forged")
+	s.Bus().Dropped("a reason that nobody knows")
+	s.Bus().Published()
 	s.Committed(3, time.Millisecond)
 	s.Applied(time.Millisecond, time.Second)
+	s.Visible(time.Millisecond)
 	s.StoreOperation("put", time.Millisecond, 10, "throttled")
 	s.StoreRetry("put")
 	return s
@@ -81,7 +84,11 @@ func TestValues(t *testing.T) {
 		`skyagent_mount_read_store_bytes_total{storage="data"} 4`,
 		`skyagent_store_bytes_total{op="put"} 10`,
 		`skyagent_store_errors_total{kind="throttled",op="put"} 1`,
+		`skyagent_store_errors_total{kind="not_found",op="head"} 0`,
 		`skyagent_bus_dropped_total{reason="forged"} 1`,
+		`skyagent_bus_dropped_total{reason="other"} 1`,
+		`skyagent_bus_published_total 1`,
+		`skyagent_visible_seconds_count 1`,
 		`skyagent_apply_lag_seconds_count 1`,
 	} {
 		if !strings.Contains(page, want+"\n") {

@@ -158,6 +158,9 @@ func (p *program) follow(ctx context.Context, storage, dir string, f copyFlags) 
 	var replica *syncer.Replica
 	opts.Applied = func(done syncer.Applied) {
 		a.set.Applied(done.Took, done.Lag)
+		for _, after := range done.Saved {
+			a.set.Visible(after)
+		}
 		hook.applied(done)
 		p.sayApplied(done, replica.Status().State)
 	}
@@ -250,6 +253,7 @@ func replicaMetrics(st syncer.ReplicaStatus) metrics.Replica {
 		FetchedFiles: float64(st.FetchedFiles), FetchedBytes: float64(st.FetchedBytes),
 		InlineFiles: float64(st.InlineFiles), ReusedBytes: float64(st.ReusedBytes),
 		Deleted: float64(st.Deleted), Conflicts: float64(st.Conflicts), Steps: float64(st.Generations), Polls: float64(st.Polls),
+		Degraded: st.State == syncer.StateDegraded,
 	}
 }
 

@@ -68,6 +68,7 @@ func (p *program) watch(ctx context.Context, src string, f sourceFlags) error {
 		return err
 	}
 	publisher := bus.NewPublisher(a.conn, a.key, t.token(), a.log)
+	publisher.Published = a.set.Bus().Published
 	a.service("publisher", publisher.Run)
 	w := watcher.New(watcher.Options{Root: root, Log: a.log, Observer: a.set.Watch()})
 	a.service("watcher", w.Run)

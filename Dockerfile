@@ -4,14 +4,13 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN make build && mkdir -m 1777 -p /out/data /out/state && cp bin/skyagent /out/ && cp /etc/ssl/certs/ca-certificates.crt /out/
+RUN make build
+# Whoever it runs as may write below /data and /state: new volumes take their modes.
+RUN mkdir -p /image/etc/ssl/certs && mkdir -m 1777 /image/data /image/state \
+ && cp bin/skyagent /image/ && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/
 
 FROM scratch
-COPY --from=build /out/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /out/skyagent /skyagent
-# Whoever it runs as may write below these: volumes begin with their modes.
-COPY --from=build /out/data /data
-COPY --from=build /out/state /state
+COPY --from=build /image /
 ENV PATH=/ SKYAGENT_HOME=/state
 # Nobody on any host. A mount needs root, and a watch the right to read others' files.
 USER 65532:65532

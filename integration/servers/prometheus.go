@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -105,4 +106,18 @@ func (p PrometheusAPI) get(endpoint string, args url.Values, data any) error {
 		return fmt.Errorf("%s: %s", endpoint, answer.Error)
 	}
 	return nil
+}
+
+// An Image is a server as docker-compose.yml names it, and the program of it
+// that runs in an image of nothing else.
+type Image struct{ Name, Program, Entrypoint string }
+
+// Images returns the servers of the stack that the Go tool can build.
+func Images(t testing.TB) []Image {
+	t.Helper()
+	return []Image{
+		{"nats:" + strings.TrimPrefix(natsServer.version, "v"), binary(t, natsServer), "/nats-server"},
+		{"versity/versitygw:" + versitygw.version, binary(t, versitygw), "/versitygw"},
+		{"prom/prometheus:" + strings.Replace(prometheus.version, "v0.3", "v3.", 1), binary(t, prometheus), "/prometheus"},
+	}
 }

@@ -38,9 +38,10 @@ func newStack(t *testing.T) *stack {
 	t.Helper()
 	s := &stack{engine: newEngine(t), data: t.TempDir(), project: fmt.Sprintf("skyagent-test-%d", os.Getpid()), roots: map[string]string{}}
 	must(t, os.Chmod(filepath.Dir(s.data), 0o755))
-	port := freePort(t)
+	addr := freePort(t)
+	_, port, _ := net.SplitHostPort(addr)
 	s.env = append(s.engine.env, "SKYAGENT_DATA="+s.data, "PROMETHEUS_PORT="+port)
-	s.prometheus.URL = "http://127.0.0.1:" + port
+	s.prometheus.URL = "http://" + addr
 	s.checkPins(t)
 	for _, image := range servers.Images(t) {
 		s.engine.makeImage(t, image)
@@ -49,19 +50,12 @@ func newStack(t *testing.T) *stack {
 	return s
 }
 
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
-
 // checkPins wants the file to name the versions that this test runs.
 func (s *stack) checkPins(t *testing.T) {
 	t.Helper()
-	var file struct{ Services map[string]struct{ Image string } }
+	var file struct {
+		Services map[string]struct{ Image string }
+	}
 	readYAML(t, "../docker-compose.yml", &file)
 	for _, image := range servers.Images(t) {
 		named := false

@@ -116,8 +116,8 @@ type Image struct{ Name, Program, Entrypoint string }
 func Images(t testing.TB) []Image {
 	t.Helper()
 	return []Image{
-		{"nats:" + strings.TrimPrefix(natsServer.version, "v"), binary(t, natsServer), "/nats-server"},
-		{"versity/versitygw:" + versitygw.version, binary(t, versitygw), "/versitygw"},
-		{"prom/prometheus:" + strings.Replace(prometheus.version, "v0.3", "v3.", 1), binary(t, prometheus), "/prometheus"},
+		{"nats:" + strings.TrimPrefix(natsServer.version, "v"), binary(t, natsServer), "/bin/nats-server"},
+		{"versity/versitygw:" + versitygw.version, binary(t, versitygw), "/bin/versitygw"},
+		{"prom/prometheus:" + strings.Replace(prometheus.version, "v0.3", "v3.", 1), binary(t, prometheus), "/bin/prometheus"},
 	}
 }

@@ -32,11 +32,12 @@ minio:
 	go vet -tags $(GOTAGS),minio ./objstore/s3
 	go test -timeout $(TIMEOUT) -tags $(GOTAGS),minio -run MinIO ./objstore/s3
 
-# docker-compose.yml, brought up and used. It needs Linux, root, and Docker with
+# What people do first: docker-compose.yml, brought up and used, and the first
+# command of the README. It needs Linux, root, and Docker with
 # compose, and says so where it has not; it starts the engine when none runs.
 compose:
 	go vet -tags $(GOTAGS),compose ./integration
-	go test -tags $(GOTAGS),compose -timeout $(TIMEOUT) -count 1 -run 'TestCompose$$' -v ./integration
+	go test -tags $(GOTAGS),compose -timeout $(TIMEOUT) -count 1 -run 'TestCompose$$|TestNewcomer' -v ./integration
 
 cross:
 	GOOS=darwin GOARCH=arm64 go vet -tags $(GOTAGS) ./...

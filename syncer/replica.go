@@ -518,7 +518,7 @@ func (r *Replica) report(head manifest.Position, done *result, began, written ti
 	}
 	for _, e := range done.placed {
 		info.Changes = append(info.Changes, e.Path)
-		if saved := e.ModTime(); !e.IsDir() && !saved.After(written) && written.Sub(saved) < saveWindow {
+		if saved := e.ModTime(); r.ready && !e.IsDir() && !saved.After(written) && written.Sub(saved) < saveWindow {
 			info.Saved = append(info.Saved, max(0, time.Since(saved)))
 		}
 	}

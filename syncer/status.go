@@ -78,7 +78,8 @@ type Applied struct {
 	Lag     time.Duration // since the commit, by the writer's clock; 0 when it is not known
 	// Saved has, for every file placed that was saved shortly before its commit,
 	// the time since then. Files whose modification time was set, as copying
-	// tools do, have no moment of a save.
+	// tools do, have no moment of a save; nor has what was there before the
+	// replica was in step for the first time.
 	Saved []time.Duration
 }
 

@@ -197,6 +197,16 @@ func follow(t testing.TB, c *bus.Conn, k *keys) *bus.Follower {
 	return f
 }
 
+// subscribed waits until somebody hears what is said on subject: where nothing
+// is stored, what comes before that is lost.
+func subscribed(t testing.TB, s *server.Server, subject string) {
+	t.Helper()
+	eventually(t, "a subscription of "+subject, func() bool {
+		subs, err := s.Subsz(&server.SubszOptions{Subscriptions: true, Test: subject})
+		return err == nil && subs.Total > 0
+	})
+}
+
 func publish(t testing.TB, c *bus.Conn, k *bus.Key) *bus.Publisher {
 	t.Helper()
 	p := bus.NewPublisher(c, k, storage, nil)

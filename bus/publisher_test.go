@@ -105,6 +105,7 @@ func TestNoJetStream(t *testing.T) {
 	o := bus.Options{URLs: []string{s.ClientURL()}}
 	key := newKey(t)
 	f := follow(t, connectUp(t, o), newKeys(key))
+	subscribed(t, s, live)
 	p := publish(t, connectUp(t, o), key)
 	for g := uint64(1); g <= 3; g++ {
 		p.Announce(event(g))
@@ -122,6 +123,7 @@ func TestStoringIsForbidden(t *testing.T) {
 	o := bus.Options{URLs: []string{s.ClientURL()}, User: "u", Password: "p"}
 	key := newKey(t)
 	f := follow(t, connectUp(t, o), newKeys(key))
+	subscribed(t, s, live)
 	p := publish(t, connectUp(t, o), key)
 	p.Announce(event(1))
 	wantNext(t, f, 1)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/fsnotify/fsnotify"
@@ -133,6 +134,25 @@ func TestMountInotify(t *testing.T) {
 		}
 	}
 	stop(t, watch)
+}
+
+// TestMountInotifyReadOnly wants the events of others' changes in a mount that
+// lets nobody change anything.
+func TestMountInotifyReadOnly(t *testing.T) {
+	r := newRig(t)
+	nats := servers.NATS(t, servers.NATSOptions{})
+	there, _ := r.mount(t, "--nats", nats.URL)
+	here, _ := r.mount(t, "--nats", nats.URL, "--inotify", "--read-only")
+	r.waitMounts(t, 2, nats.URL)
+	events := listen(t, "inotifywait", "--monitor", "--format", "%e %f", here)
+	waitFor(t, "inotifywait", func() bool { return events.has("Watches established.") }, events.all)
+	write(t, filepath.Join(there, "f"), "one")
+	waitFor(t, "the file", func() bool { return events.has("CREATE f", "CLOSE_WRITE,CLOSE f") }, events.all)
+	must(t, os.Remove(filepath.Join(there, "f")))
+	waitFor(t, "its end", func() bool { return events.has("DELETE f") }, events.all)
+	if err := os.WriteFile(filepath.Join(here, "own"), nil, 0o644); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("a write: %v, want EROFS", err)
+	}
 }
 
 // reloads watches a directory as a hot reloader does, and says what it reads

@@ -45,6 +45,48 @@ func TestMountWriteBackKilled(t *testing.T) {
 	}
 }
 
+// TestMountWriteBackKilledAgain kills a mount while a file is written again that
+// waits in the journal: the bucket gets what the last close returned for, and
+// none of what came after.
+func TestMountWriteBackKilledAgain(t *testing.T) {
+	r := newRig(t)
+	proxy := servers.NewProxy(t, r.server.Endpoint)
+	r.home.Env = append(r.home.Env, "AWS_ENDPOINT_URL_S3="+proxy.URL)
+	dir := t.TempDir()
+	start := func() *program.Process { return r.live(t, []string{"mount", r.url, dir, "--write-back"}) }
+	p := start()
+	proxy.Decide(refusePuts)
+	versions := map[string]string{"patched": "a first version", "longer": "short", "shorter": "a long one", "emptied": "content", "rewritten": "second"}
+	write(t, filepath.Join(dir, "rewritten"), "first")
+	var open []*os.File
+	for name, content := range versions {
+		write(t, filepath.Join(dir, name), content)
+		file, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0)
+		must(t, err)
+		open = append(open, file)
+		switch name {
+		case "shorter":
+			must(t, file.Truncate(1))
+		case "emptied":
+			must(t, file.Truncate(0))
+		default:
+			_, err := file.WriteAt([]byte("half of the next"), int64(len(content)/2))
+			must(t, err)
+		}
+	}
+	p.Kill()
+	for _, file := range open {
+		file.Close()
+	}
+	proxy.Decide(nil)
+	p = start()
+	r.home.MustRun(t, "mount", "flush", dir)
+	for name, content := range versions {
+		wantFile(t, r.object(name), content)
+	}
+	stop(t, p)
+}
+
 // TestMountDead mounts where a killed mount left its dead mount point.
 func TestMountDead(t *testing.T) {
 	r := newRig(t)

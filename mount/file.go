@@ -112,6 +112,16 @@ func (m *FS) staged(f *file) error {
 	return err
 }
 
+// writable makes sure that there is a stage, and that nothing in the journal
+// changes with it: until the next close a crash goes back to what the one before
+// returned for. mu is held.
+func (m *FS) writable(f *file) error {
+	if err := m.staged(f); err != nil || f.stage.name == "" {
+		return err
+	}
+	return f.stage.leave(m.stages())
+}
+
 func (m *FS) ensureStage(f *file) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -149,7 +159,7 @@ func (m *FS) changed(f *file) {
 func (m *FS) write(ctx context.Context, f *file, p []byte, off int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := m.staged(f); err != nil {
+	if err := m.writable(f); err != nil {
 		return err
 	}
 	if err := f.stage.writeAt(ctx, p, off); err != nil {
@@ -180,7 +190,7 @@ func (m *FS) truncate(ctx context.Context, f *file, size int64) error {
 	if size == 0 {
 		return m.empty(f)
 	}
-	if err := m.staged(f); err != nil {
+	if err := m.writable(f); err != nil {
 		return err
 	}
 	if err := f.stage.truncate(ctx, size); err != nil {
@@ -194,7 +204,7 @@ func (m *FS) truncate(ctx context.Context, f *file, size int64) error {
 func (m *FS) zero(ctx context.Context, f *file, off, n int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := m.staged(f); err != nil {
+	if err := m.writable(f); err != nil {
 		return err
 	}
 	if n = min(n, f.stage.size-off); n <= 0 {

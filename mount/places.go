@@ -22,7 +22,7 @@ const (
 func (n *node) places() []place {
 	list := make([]place, 0, 2+n.kids.len())
 	list = append(list, place{selfOffset, "."}, place{parentOffset, ".."})
-	for _, kid := range n.kids.all() {
+	for kid := range n.kids.all() {
 		list = append(list, place{kid.ino, kid.name})
 	}
 	slices.SortFunc(list, func(a, b place) int { return cmp.Compare(a.offset, b.offset) })

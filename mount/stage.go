@@ -73,6 +73,26 @@ func (s *stage) close() {
 	s.file.Close()
 }
 
+// leave goes on with a copy of the file, which holds all of the content, in a
+// nameless one.
+func (s *stage) leave(dir string) error {
+	file, err := nameless(dir)
+	if err != nil {
+		return fmt.Errorf("stage: %w", err)
+	}
+	_, err = s.file.Seek(0, io.SeekStart)
+	if err == nil {
+		_, err = io.Copy(file, io.LimitReader(s.file, s.size))
+	}
+	if err != nil {
+		file.Close()
+		return fmt.Errorf("stage: %w", err)
+	}
+	s.file.Close()
+	s.file, s.name = file, ""
+	return nil
+}
+
 // giveTo makes the file of s, which holds all of the content, that of the cache,
 // without copying it: so nothing can be written to s any more.
 func (s *stage) giveTo(cache *blocks.Cache, o blocks.Object) error {

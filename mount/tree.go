@@ -152,7 +152,7 @@ func (t *tree) forget(id, count uint64) {
 // names returns the names in dir, in order.
 func (n *node) names() []string {
 	names := make([]string, 0, n.kids.len())
-	for _, kid := range n.kids.all() {
+	for kid := range n.kids.all() {
 		names = append(names, kid.name)
 	}
 	return names
@@ -160,7 +160,7 @@ func (n *node) names() []string {
 
 // below calls visit for every file and directory below dir, parents first.
 func (n *node) below(visit func(*node)) {
-	for _, kid := range n.kids.all() {
+	for kid := range n.kids.all() {
 		visit(kid)
 		if kid.is(isDir) {
 			kid.below(visit)
@@ -171,7 +171,7 @@ func (n *node) below(visit func(*node)) {
 // files returns how many files lie below n, or most when there are more.
 func (n *node) files(most int) int {
 	count := 0
-	for _, kid := range n.kids.all() {
+	for kid := range n.kids.all() {
 		if count >= most {
 			break
 		}

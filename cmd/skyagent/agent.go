@@ -7,15 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/skyagent/skyagent/bus"
 	"github.com/skyagent/skyagent/metrics"
-	"github.com/skyagent/skyagent/objstore"
-	"github.com/skyagent/skyagent/syncer"
 )
 
 const (
@@ -24,37 +21,28 @@ const (
 	busGrace   = 3 * time.Second        // for the bus to answer, before a word about it
 )
 
-// An agent is what watch and copy share: the store, the bus, the metrics, and
-// the services that run beside the main loop.
+// An agent is what a process has once: the bus, the metrics, the key that it
+// signs with, and the services that run beside the main loops of its parts.
 type agent struct {
-	p      *program
-	target target
-	log    *slog.Logger
-	set    *metrics.Set
-	store  objstore.Store
-	key    *bus.Key
-	conn   *bus.Conn
+	background
+	p    *program
+	log  *slog.Logger
+	set  *metrics.Set
+	key  *bus.Key
+	conn *bus.Conn
 
 	metricsURL string
-	control    string // path of the socket that a mount takes requests on
+	endBus     func() // stops the embedded bus, if it is ours, and waits for its end
 
-	services context.Context // ends after the main loop did
-	stop     context.CancelFunc
-	group    *errgroup.Group
-	endBus   func() // stops the embedded bus, if it is ours, and waits for its end
-
-	mu    sync.Mutex // guards ready
-	ready bool
+	mu    sync.Mutex // guards parts
+	parts []*part
 }
 
-// startAgent opens the store and begins to connect to the bus. It fails for
-// what would not heal by itself; a bus that is away is none of that.
-func (p *program) startAgent(ctx context.Context, t target, uploads string) (*agent, error) {
-	a := &agent{p: p, target: t, log: p.logger(), set: metrics.New(buildVersion()), endBus: func() {}}
+// startAgent begins to connect to the bus. It fails for what would not heal by
+// itself; a bus that is away is none of that.
+func (p *program) startAgent(ctx context.Context) (*agent, error) {
+	a := &agent{p: p, log: p.logger(), set: metrics.New(buildVersion()), endBus: func() {}}
 	var err error
-	if a.store, err = p.openStore(ctx, t, uploads, a.set); err != nil {
-		return nil, err
-	}
 	if a.key, err = bus.LoadOrCreateKey(p.places.state); err != nil {
 		return nil, err
 	}
@@ -65,15 +53,27 @@ func (p *program) startAgent(ctx context.Context, t target, uploads string) (*ag
 	if a.conn, err = bus.Connect(opts); err != nil {
 		return nil, err
 	}
-	a.services, a.stop = context.WithCancel(context.WithoutCancel(ctx))
-	a.group, a.services = errgroup.WithContext(a.services)
+	a.background = newBackground(context.WithoutCancel(ctx))
 	a.service("bus", a.warnWithoutBus)
 	if err := a.serveMetrics(); err != nil {
-		a.stop()
-		a.conn.Close()
+		a.end()
 		return nil, err
 	}
 	return a, nil
+}
+
+// startOn starts an agent that works on one storage.
+func (p *program) startOn(ctx context.Context, t target, uploads string) (*part, error) {
+	a, err := p.startAgent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pt, err := a.open(ctx, t, uploads)
+	if err != nil {
+		a.end()
+		return nil, err
+	}
+	return pt, nil
 }
 
 // busOptions returns how to reach the bus: by --nats, by natscli's variables,
@@ -100,7 +100,7 @@ func (a *agent) embedBus() error {
 		return err
 	}
 	// It outlives the services: their last words go through it.
-	ctx, stop := context.WithCancel(context.WithoutCancel(a.services))
+	ctx, stop := context.WithCancel(context.WithoutCancel(a.ctx))
 	failed := make(chan error, 1)
 	go func() {
 		failed <- bus.Own(ctx, a.p.places.run, bus.ServerOptions{
@@ -124,43 +124,38 @@ func (a *agent) embedBus() error {
 	return nil
 }
 
-// service runs f until the agent stops. Its failure ends the agent.
-func (a *agent) service(name string, f func(context.Context) error) {
-	a.group.Go(func() error {
-		err := f(a.services)
-		if err != nil && a.services.Err() == nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		return nil
-	})
+// run runs the main loops of the agent's parts, and after them the end of the
+// services: the last events are published before the connection goes. A loop
+// that fails leaves the others alone.
+func (a *agent) run(ctx context.Context, loops ...loop) error {
+	ended := make([]error, len(loops), len(loops)+1)
+	var all sync.WaitGroup
+	for i, l := range loops {
+		all.Go(func() { ended[i] = l.part.run(ctx, l) })
+	}
+	all.Wait()
+	failed := a.end()
+	if ctx.Err() != nil {
+		failed = nil
+	}
+	return joined(append(ended, failed))
 }
 
-// run runs the main loop, and after it the end of the services: the last
-// events are published before the connection goes.
-func (a *agent) run(ctx context.Context, loop func(context.Context) error, flush func(context.Context) error) error {
-	interrupted := ctx
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(a.services, cancel)()
-	err := loop(ctx)
-	if flush != nil {
-		last, done := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
-		if e := flush(last); e != nil && a.conn.Up() {
-			a.log.Warn("last event not published; workers read the log", "err", e)
-		}
-		done()
+// joined returns what went wrong: the error itself where there is but one.
+func joined(errs []error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(errs) == 1 {
+		return errs[0]
 	}
-	a.stop()
-	failed := a.group.Wait()
+	return errors.Join(errs...)
+}
+
+// end ends the services, the connection and the embedded bus, in this order.
+func (a *agent) end() error {
+	failed := a.background.end()
 	a.conn.Close()
 	a.endBus()
-	switch {
-	case err == nil:
-		return failed
-	case interrupted.Err() != nil && errors.Is(err, context.Canceled):
-		return nil // Ctrl-C before it was under way
-	}
-	return err
+	return failed
 }
 
 // serveMetrics begins to serve metrics and health, if they are wanted.
@@ -199,7 +194,7 @@ func (a *agent) warnWithoutBus(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, busGrace)
 	defer cancel()
-	if err := a.conn.WaitUp(ctx); err != nil && a.services.Err() == nil {
+	if err := a.conn.WaitUp(ctx); err != nil && a.ctx.Err() == nil {
 		a.p.ui.warn("the bus does not answer, workers poll the log until it does: %v", oneLine(err.Error()))
 	}
 	return nil
@@ -218,63 +213,16 @@ func (a *agent) gaugeBus(ctx context.Context) error {
 	}
 }
 
-// oblige lets others on this machine ask m, which is about to run. Call it
-// before report. A mount without it is a mount all the same.
-func (a *agent) oblige(m obliging) {
-	c, err := listenControl(a.p.places.run, a.log)
-	if err != nil {
-		a.log.Warn("skyagent refresh and skyagent mount flush will not find this mount", "err", err)
-		return
-	}
-	a.control = c.path
-	a.service("control", func(ctx context.Context) error { return c.serve(ctx, m) })
-}
-
-func (a *agent) setReady() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.ready = true
-}
-
+// isReady says that all parts are in step.
 func (a *agent) isReady() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.ready {
-		return errors.New("not in step yet")
+	for _, pt := range a.parts {
+		if !pt.ready.Load() {
+			return errors.New("not in step yet")
+		}
 	}
 	return nil
-}
-
-// report keeps presence on the bus, and the record on this machine, up to date
-// with what look returns.
-func (a *agent) report(first bus.Presence, look func(*agentRecord)) {
-	reporter := bus.NewReporter(a.conn, a.target.token(), first, a.log)
-	a.service("presence", reporter.Run)
-	a.service("record", func(ctx context.Context) error {
-		record := newRecordFile(a.p.places.run, a.log)
-		defer record.remove()
-		tick := time.NewTicker(reportTime)
-		defer tick.Stop()
-		for {
-			now := agentRecord{Presence: first, Storage: a.target.location.String(), Metrics: a.metricsURL, Bus: a.conn.Up(), Control: a.control}
-			look(&now)
-			record.write(now)
-			reporter.Update(func(p *bus.Presence) { *p = now.Presence })
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-tick.C:
-			}
-		}
-	})
-}
-
-// presence returns what is known of an agent before it did anything.
-func (a *agent) presence(id, role, mode, path string) bus.Presence {
-	return bus.Presence{
-		ID: id, Role: role, Mode: mode, Host: hostname(), PID: os.Getpid(), Path: path,
-		Source: a.p.flags.source, State: string(syncer.StateStarting), Started: time.Now().UTC(),
-	}
 }
 
 func hostname() string {

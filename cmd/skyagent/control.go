@@ -65,11 +65,11 @@ type control struct {
 	log      *slog.Logger
 }
 
-// listenControl makes the socket of this process below the run directory, in
+// listenControl makes the socket of the part id below the run directory, in
 // place of what a killed process with the same id left. Only this user can
 // connect.
-func listenControl(run string, log *slog.Logger) (*control, error) {
-	c := &control{path: filepath.Join(run, "agents", fmt.Sprintf("%d.sock", os.Getpid())), log: log}
+func listenControl(run, id string, log *slog.Logger) (*control, error) {
+	c := &control{path: filepath.Join(run, "agents", id+".sock"), log: log}
 	if err := c.listen(); err != nil {
 		c.removePrivate()
 		return nil, fmt.Errorf("listen for requests: %w", err)

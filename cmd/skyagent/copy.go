@@ -108,12 +108,12 @@ type copyLine struct {
 
 func (p *program) sayCopied(st syncer.ReplicaStatus, t target, dir string, took time.Duration) {
 	if st.Damage != nil {
-		p.code = exitPartly
+		p.partly.Store(true)
 		p.ui.warn("went only as far as generation %d: %s", st.Pos.Generation, oneLine(st.Damage.Error()))
 		p.ui.hint(st.Damage)
 	}
 	for i, path := range slices.Sorted(maps.Keys(st.Failed)) {
-		p.code = exitPartly
+		p.partly.Store(true)
 		if i == maxWarnings {
 			p.ui.warn("… and %d more", len(st.Failed)-maxWarnings)
 			break
@@ -138,57 +138,61 @@ func (p *program) follow(ctx context.Context, storage, dir string, f copyFlags) 
 	if dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
-	a, err := p.startAgent(ctx, t, "")
+	pt, err := p.startOn(ctx, t, "")
 	if err != nil {
 		return err
 	}
-	verifier := a.verifier()
-	follower := bus.NewFollower(a.conn, t.token(), verifier, a.log)
-	a.service("follower", follower.Run)
+	return pt.agent.run(ctx, pt.followReplica(ctx, dir, f))
+}
+
+// followReplica returns the loop that keeps dir in step with the part's storage.
+func (pt *part) followReplica(ctx context.Context, dir string, f copyFlags) loop {
+	p, t := pt.p, pt.target
+	verifier := pt.verifier()
+	follower := bus.NewFollower(pt.conn, t.token(), verifier, pt.log)
+	pt.service("follower", follower.Run)
 	hook := newHook(f.exec, dir, p.ui)
-	a.service("exec", hook.run)
+	pt.service("exec", hook.run)
 
 	opts := p.replicaOptions(t, dir, f)
-	opts.Store = a.store
+	opts.Store = pt.store
 	heard := newMountWrites()
 	opts.Written = heard
-	feed := bus.NewFeed(a.conn, t.token(), verifier, a.log)
-	a.service("feed", func(ctx context.Context) error { return feed.Run(ctx, heard.hear) })
+	feed := bus.NewFeed(pt.conn, t.token(), verifier, pt.log)
+	pt.service("feed", func(ctx context.Context) error { return feed.Run(ctx, heard.hear) })
 	firstPass, passed := context.WithCancel(ctx)
 	var replica *syncer.Replica
 	opts.Applied = func(done syncer.Applied) {
-		a.set.Applied(done.Took, done.Lag)
+		pt.set.Applied(done.Took, done.Lag)
 		for _, after := range done.Saved {
-			a.set.Visible(after)
+			pt.set.Visible(after)
 		}
 		hook.applied(done)
 		p.sayApplied(done, replica.Status().State)
 	}
 	opts.Ready = func() {
 		passed()
-		a.setReady()
-		p.sayFollowing(replica.Status(), a, dir)
+		pt.setReady()
+		p.sayFollowing(replica.Status(), pt, dir)
 	}
 	replica = syncer.NewReplica(opts)
-	a.set.AddReplica(t.token(), func() metrics.Replica { return replicaMetrics(replica.Status()) })
+	pt.set.AddReplica(t.token(), func() metrics.Replica { return replicaMetrics(replica.Status()) })
 	id := bus.Token(hostname() + "-" + manifest.Sum([]byte(dir)).String()[:8])
-	a.report(a.presence(id, "copy", "COPY", dir), func(r *agentRecord) { describeReplica(r, replica.Status(), a.conn.Up()) })
+	pt.report(pt.presence(id, "copy", "COPY", dir), func(r *agentRecord) { describeReplica(r, replica.Status(), pt.conn.Up()) })
 	drawn := p.showProgress(firstPass, "copying", replica.Progress)
-	err = a.run(ctx, func(ctx context.Context) error {
-		return replica.Follow(ctx, announcements{follower, a.conn, a.set.Bus()})
-	}, nil)
-	passed()
-	drawn()
-	if err == nil {
-		p.ui.say("left at generation %d", replica.Status().Pos.Generation)
+	return loop{
+		part: pt,
+		run: func(ctx context.Context) error {
+			return replica.Follow(ctx, announcements{follower, pt.conn, pt.set.Bus()})
+		},
+		after: func(err error) {
+			passed()
+			drawn()
+			if err == nil {
+				p.ui.say("left at generation %d", replica.Status().Pos.Generation)
+			}
+		},
 	}
-	return err
-}
-
-// verifier checks events against the keys in the bucket.
-func (a *agent) verifier() *bus.Verifier {
-	lookup := func(ctx context.Context, id string) ([]byte, error) { return syncer.WriterKey(ctx, a.store, id) }
-	return bus.NewVerifier(lookup, func(r bus.Reason) { a.set.Bus().Dropped(string(r)) })
 }
 
 // announcements gives a replica the events of the bus, and a reason to look at
@@ -240,11 +244,11 @@ func (p *program) sayApplied(done syncer.Applied, state syncer.State) {
 	p.ui.record(appliedLine{done.Pos.Generation, len(done.Changes), done.Failed, done.Took.Seconds(), done.Lag.Seconds()})
 }
 
-func (p *program) sayFollowing(st syncer.ReplicaStatus, a *agent, dir string) {
-	p.ui.say("following %s → %s: %s, %s (generation %d)", a.target.name, dir,
+func (p *program) sayFollowing(st syncer.ReplicaStatus, pt *part, dir string) {
+	p.ui.say("following %s → %s: %s, %s (generation %d)", pt.target.name, dir,
 		plural(st.Files, "file"), bytesOf(st.Bytes), st.Pos.Generation)
-	p.ui.record(readyLine{Ready: true, Storage: a.target.name, Source: p.flags.source, Path: dir,
-		Generation: st.Pos.Generation, Files: st.Files, Bytes: st.Bytes, Metrics: a.metricsURL})
+	p.ui.record(readyLine{Ready: true, Storage: pt.target.name, Source: p.flags.source, Path: dir,
+		Generation: st.Pos.Generation, Files: st.Files, Bytes: st.Bytes, Metrics: pt.metricsURL})
 }
 
 func replicaMetrics(st syncer.ReplicaStatus) metrics.Replica {

@@ -25,25 +25,25 @@ them as they were published.`,
 				return err
 			}
 			p.flags.metrics = "off"
-			a, err := p.startAgent(cmd.Context(), t, "")
+			pt, err := p.startOn(cmd.Context(), t, "")
 			if err != nil {
 				return err
 			}
-			defer a.conn.Close()
-			return p.events(cmd, a)
+			defer pt.agent.end()
+			return p.events(cmd, pt)
 		},
 	}
 }
 
-func (p *program) events(cmd *cobra.Command, a *agent) error {
+func (p *program) events(cmd *cobra.Command, pt *part) error {
 	ctx := cmd.Context()
-	if err := a.conn.WaitUp(ctx); err != nil {
+	if err := pt.conn.WaitUp(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
 		return err
 	}
-	notices, err := a.conn.Events(ctx, a.target.token(), a.verifier())
+	notices, err := pt.conn.Events(ctx, pt.target.token(), pt.verifier())
 	if err != nil {
 		return err
 	}

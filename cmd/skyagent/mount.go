@@ -83,39 +83,58 @@ func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) 
 	if f.mounter.kind != "" {
 		return p.mountByOther(ctx, t, dir, f.mounter)
 	}
-	state := filepath.Dir(p.places.index("mounts", t.stateName(p.flags.source, dir)))
-	a, err := p.startAgent(ctx, t, filepath.Join(state, "uploads"))
+	pt, err := p.startOn(ctx, t, filepath.Join(p.mountState(t, dir), "uploads"))
 	if err != nil {
 		return err
 	}
+	l, err := pt.mountFS(ctx, dir, f)
+	if err != nil {
+		pt.agent.end()
+		return err
+	}
+	return pt.agent.run(ctx, l)
+}
+
+// mountState is where a mount keeps what must survive it.
+func (p *program) mountState(t target, dir string) string {
+	return filepath.Dir(p.places.index("mounts", t.stateName(p.flags.source, dir)))
+}
+
+// mountFS returns the loop that shows the part's storage at dir.
+func (pt *part) mountFS(ctx context.Context, dir string, f mountFlags) (loop, error) {
 	began := time.Now()
-	cache, err := blocks.Open(blocks.Options{Dir: p.cacheDir(f), Store: a.store, Bucket: t.location.String(),
-		MaxBytes: int64(f.cacheSize), Deadline: f.timeout, Log: a.log})
+	p, t := pt.p, pt.target
+	cache, err := blocks.Open(blocks.Options{Dir: p.cacheDir(f), Store: pt.store, Bucket: t.location.String(),
+		MaxBytes: int64(f.cacheSize), Deadline: f.timeout, Log: pt.log})
 	if err != nil {
-		return err
+		return loop{}, err
 	}
-	defer cache.Close()
-	readOnly := f.readOnly || p.flags.anonymous
-	if !readOnly {
-		if err := syncer.PublishWriter(ctx, a.store, a.key.ID(), a.key.Public()); err != nil {
-			return withHint(err, "mount it with --read-only, or use credentials that may write the bucket")
+	f.readOnly = f.readOnly || p.flags.anonymous
+	if !f.readOnly {
+		if err := syncer.PublishWriter(ctx, pt.store, pt.key.ID(), pt.key.Public()); err != nil {
+			cache.Close()
+			return loop{}, withHint(err, "mount it with --read-only, or use credentials that may write the bucket")
 		}
 	}
-	f.readOnly = readOnly
-	fs, b := a.newMount(t, dir, state, cache, f)
-	a.set.AddMount(t.token(), func() metrics.Mount { return mountMetrics(fs.Status(), cache.Stats()) })
-	a.oblige(ownMount{fs})
-	a.report(a.presence(mountID(dir), "mount", "MOUNT", dir), func(r *agentRecord) { describeMount(r, fs.Status()) })
-	return a.run(ctx, func(ctx context.Context) error {
-		err := fs.Run(ctx, func() {
-			a.setReady()
-			p.sayMounted(fs.Status(), a, dir, time.Since(began))
-		})
-		if err == nil {
-			p.ui.say("unmounted %s", dir)
-		}
-		return err
-	}, b.Herald.Flush)
+	fs, b := pt.newMount(dir, p.mountState(t, dir), cache, f)
+	pt.set.AddMount(t.token(), func() metrics.Mount { return mountMetrics(fs.Status(), cache.Stats()) })
+	pt.oblige(ownMount{fs})
+	pt.report(pt.presence(mountID(dir), "mount", "MOUNT", dir), func(r *agentRecord) { describeMount(r, fs.Status()) })
+	return loop{
+		part: pt,
+		run: func(ctx context.Context) error {
+			err := fs.Run(ctx, func() {
+				pt.setReady()
+				p.sayMounted(fs.Status(), pt, dir, time.Since(began))
+			})
+			if err == nil {
+				p.ui.say("unmounted %s", dir)
+			}
+			return err
+		},
+		flush: b.Herald.Flush,
+		after: func(error) { cache.Close() },
+	}, nil
 }
 
 // mountID is a mount's name on the bus.
@@ -138,28 +157,28 @@ func (m ownMount) Refresh(ctx context.Context, path string) error {
 func (m ownMount) Left() int { return m.Status().Pending }
 
 // newMount wires a file system to the bus.
-func (a *agent) newMount(t target, dir, state string, cache *blocks.Cache, f mountFlags) (*mount.FS, mountBus) {
-	life := bus.NewSession()
-	b := mountBus{bus.NewFeed(a.conn, t.token(), a.verifier(), a.log), bus.NewHerald(a.conn, a.key, t.token(), life, a.log)}
+func (pt *part) newMount(dir, state string, cache *blocks.Cache, f mountFlags) (*mount.FS, mountBus) {
+	t, life := pt.target, bus.NewSession()
+	b := mountBus{bus.NewFeed(pt.conn, t.token(), pt.verifier(), pt.log), bus.NewHerald(pt.conn, pt.key, t.token(), life, pt.log)}
 	b.Feed.Ignore(life)
 	opt := mount.Options{
-		Dir: dir, Store: a.store, Name: t.location.URL(), Cache: cache, State: state, Writer: a.key.ID(), Life: life, Bus: b,
-		Sources:  func(ctx context.Context) ([]string, error) { return syncer.Sources(ctx, a.store) },
-		Logs:     func(source string) *manifest.Log { return syncer.OpenLog(a.store, source) },
-		Notes:    syncer.OpenNotes(a.store),
+		Dir: dir, Store: pt.store, Name: t.location.URL(), Cache: cache, State: state, Writer: pt.key.ID(), Life: life, Bus: b,
+		Sources:  func(ctx context.Context) ([]string, error) { return syncer.Sources(ctx, pt.store) },
+		Logs:     func(source string) *manifest.Log { return syncer.OpenLog(pt.store, source) },
+		Notes:    syncer.OpenNotes(pt.store),
 		ReadOnly: f.readOnly, AllowOther: f.allowOther, WriteBack: f.writeBack, Inotify: f.inotify, Symlinks: f.symlinks, Xattrs: f.xattrs,
-		UID: f.uid, GID: f.gid, Umask: uint32(f.umask), Deadline: f.timeout, Reconcile: f.reconcile, Log: a.log,
+		UID: f.uid, GID: f.gid, Umask: uint32(f.umask), Deadline: f.timeout, Reconcile: f.reconcile, Log: pt.log,
 	}
 	if f.locks {
-		locks := bus.NewLocks(a.conn, t.token(), a.log)
+		locks := bus.NewLocks(pt.conn, t.token(), pt.log)
 		opt.Locks = locks
-		a.service("mount locks", func(ctx context.Context) error { return ended(ctx, locks.Run(ctx)) })
+		pt.service("mount locks", func(ctx context.Context) error { return ended(ctx, locks.Run(ctx)) })
 	}
 	fs := mount.New(opt)
-	a.service("mount feed", func(ctx context.Context) error {
+	pt.service("mount feed", func(ctx context.Context) error {
 		return ended(ctx, b.Feed.Run(ctx, func(h bus.Heard) { fs.Hear(mount.News(h)) }))
 	})
-	a.service("mount herald", func(ctx context.Context) error { return ended(ctx, b.Herald.Run(ctx)) })
+	pt.service("mount herald", func(ctx context.Context) error { return ended(ctx, b.Herald.Run(ctx)) })
 	return fs, b
 }
 
@@ -184,10 +203,10 @@ func (p *program) cacheDir(f mountFlags) string {
 	return filepath.Join(p.places.state, "cache")
 }
 
-func (p *program) sayMounted(st mount.Status, a *agent, dir string, took time.Duration) {
-	p.ui.say("mounted %s at %s: %s, %s, in %s", a.target.name, dir, plural(st.Files, "file"), bytesOf(st.Bytes), round(took))
-	p.ui.record(readyLine{Ready: true, Storage: a.target.name, Source: p.flags.source, Path: dir,
-		Generation: st.Pos.Generation, Files: st.Files, Bytes: st.Bytes, Metrics: a.metricsURL})
+func (p *program) sayMounted(st mount.Status, pt *part, dir string, took time.Duration) {
+	p.ui.say("mounted %s at %s: %s, %s, in %s", pt.target.name, dir, plural(st.Files, "file"), bytesOf(st.Bytes), round(took))
+	p.ui.record(readyLine{Ready: true, Storage: pt.target.name, Source: p.flags.source, Path: dir,
+		Generation: st.Pos.Generation, Files: st.Files, Bytes: st.Bytes, Metrics: pt.metricsURL})
 }
 
 func mountMetrics(st mount.Status, c blocks.Stats) metrics.Mount {

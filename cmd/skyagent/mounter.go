@@ -63,32 +63,32 @@ func (p *program) mountByOther(ctx context.Context, t target, dir string, f moun
 	if err != nil {
 		return withHint(err, "mount it without --mounter, or say what is missing in the environment")
 	}
-	a, err := p.startAgent(ctx, t, "")
+	pt, err := p.startOn(ctx, t, "")
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	r := newRefresher(m, a.store, a.log)
-	a.oblige(otherMount{m})
-	a.report(a.presence(mountID(dir), "mount", "MOUNT", dir), func(rec *agentRecord) { r.describe(rec, p.flags.source) })
-	err = a.run(ctx, func(ctx context.Context) error {
+	r := newRefresher(m, pt.store, pt.log)
+	pt.oblige(otherMount{m})
+	pt.report(pt.presence(mountID(dir), "mount", "MOUNT", dir), func(rec *agentRecord) { r.describe(rec, p.flags.source) })
+	err = pt.agent.run(ctx, loop{part: pt, run: func(ctx context.Context) error {
 		if err := r.begin(ctx); err != nil {
 			return err
 		}
-		feed := bus.NewFeed(a.conn, t.token(), a.verifier(), a.log)
-		a.service("mount feed", func(ctx context.Context) error { return ended(ctx, feed.Run(ctx, r.hear)) })
-		a.service("refresh", r.run)
-		a.service("mounted", func(ctx context.Context) error {
+		feed := bus.NewFeed(pt.conn, t.token(), pt.verifier(), pt.log)
+		pt.service("mount feed", func(ctx context.Context) error { return ended(ctx, feed.Run(ctx, r.hear)) })
+		pt.service("refresh", r.run)
+		pt.service("mounted", func(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 			case <-m.Ready():
-				a.setReady()
-				p.sayMountedBy(f.kind, a, dir, time.Since(began))
+				pt.setReady()
+				p.sayMountedBy(f.kind, pt, dir, time.Since(began))
 			}
 			return nil
 		})
 		return m.Run(ctx)
-	}, nil)
+	}})
 	if errors.Is(err, exec.ErrNotFound) {
 		err = withHint(err, "install %s, or mount it without --mounter", f.kind)
 	}
@@ -112,9 +112,9 @@ func mounterEnv(at objstore.Location) []string {
 	return []string{"AWS_ACCESS_KEY_ID=" + id, "AWS_SECRET_ACCESS_KEY=" + secret}
 }
 
-func (p *program) sayMountedBy(kind string, a *agent, dir string, took time.Duration) {
-	p.ui.say("mounted %s at %s by %s in %s", a.target.name, dir, kind, round(took))
-	p.ui.record(readyLine{Ready: true, Storage: a.target.name, Source: p.flags.source, Path: dir, Metrics: a.metricsURL})
+func (p *program) sayMountedBy(kind string, pt *part, dir string, took time.Duration) {
+	p.ui.say("mounted %s at %s by %s in %s", pt.target.name, dir, kind, round(took))
+	p.ui.record(readyLine{Ready: true, Storage: pt.target.name, Source: p.flags.source, Path: dir, Metrics: pt.metricsURL})
 }
 
 // An otherMount is somebody else's mount that can be asked.

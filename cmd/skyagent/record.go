@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -12,8 +11,8 @@ import (
 	"github.com/skyagent/skyagent/bus"
 )
 
-// An agentRecord is what a running agent leaves in the run directory, so that
-// status on the same machine needs no bus to ask it.
+// An agentRecord is what each part of a running agent leaves in the run
+// directory, so that status on the same machine needs no bus to ask it.
 type agentRecord struct {
 	bus.Presence
 	Storage string   `json:"storage"`
@@ -27,7 +26,7 @@ type agentRecord struct {
 // maxLeft bounds how many names a record holds.
 const maxLeft = 100
 
-// A recordFile is where one agent's record stands. A record is lost with its
+// A recordFile is where one part's record stands. A record is lost with its
 // process; one whose process is gone is ignored, and removed by
 // whoever reads, with its socket.
 type recordFile struct {
@@ -36,9 +35,8 @@ type recordFile struct {
 	last agentRecord
 }
 
-func newRecordFile(run string, log *slog.Logger) *recordFile {
-	name := fmt.Sprintf("%d.json", os.Getpid())
-	return &recordFile{path: filepath.Join(run, "agents", name), log: log}
+func newRecordFile(run, id string, log *slog.Logger) *recordFile {
+	return &recordFile{path: filepath.Join(run, "agents", id+".json"), log: log}
 }
 
 // write replaces the record when it changed. It is for people: a disk that

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -43,7 +44,7 @@ type program struct {
 	ui     *ui
 	places places
 	flags  commonFlags
-	code   int // of a command that ended without an error
+	partly atomic.Bool // something was left out, and was told of
 }
 
 // commonFlags are the flags that several commands have.
@@ -66,8 +67,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return p.code
+	switch {
+	case err == nil && p.partly.Load():
+		return exitPartly
+	case err == nil:
+		return exitDone
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = withHint(errors.New("interrupted"), "run it again: it goes on from where it was")

@@ -124,7 +124,7 @@ const maxWarnings = 20
 func (p *program) warnLeft(st syncer.SourceStatus) {
 	left := leftOut(st)
 	if len(left) > 0 {
-		p.code = exitPartly
+		p.partly.Store(true)
 	}
 	for i, line := range left {
 		if i == maxWarnings {

@@ -60,56 +60,64 @@ func (p *program) watch(ctx context.Context, src string, f sourceFlags) error {
 	if err != nil {
 		return err
 	}
-	a, err := p.startAgent(ctx, t, p.uploadsDir(t, root))
+	pt, err := p.startOn(ctx, t, p.uploadsDir(t, root))
 	if err != nil {
 		return err
 	}
-	if err := a.embedBus(); err != nil {
+	if err := pt.embedBus(); err != nil {
+		pt.agent.end()
 		return err
 	}
-	publisher := bus.NewPublisher(a.conn, a.key, t.token(), a.log)
-	publisher.Published = a.set.Bus().Published
-	a.service("publisher", publisher.Run)
-	w := watcher.New(watcher.Options{Root: root, Log: a.log, Observer: a.set.Watch()})
-	a.service("watcher", w.Run)
+	return pt.agent.run(ctx, pt.watchSource(ctx, root, f))
+}
 
-	opts := p.sourceOptions(a.store, a.key, t, root, f)
+// watchSource returns the loop that keeps the part's storage in step with root.
+func (pt *part) watchSource(ctx context.Context, root string, f sourceFlags) loop {
+	p, t := pt.p, pt.target
+	publisher := bus.NewPublisher(pt.conn, pt.key, t.token(), pt.log)
+	publisher.Published = pt.set.Bus().Published
+	pt.service("publisher", publisher.Run)
+	w := watcher.New(watcher.Options{Root: root, Log: pt.log, Observer: pt.set.Watch()})
+	pt.service("watcher", w.Run)
+
+	opts := p.sourceOptions(pt.store, pt.key, t, root, f)
 	opts.Announcer = publisher
 	firstPass, passed := context.WithCancel(ctx)
 	var source *syncer.Source
 	opts.Committed = func(c syncer.Committed) {
-		a.set.Committed(len(c.Changes), c.Took)
-		if source.Status().State != syncer.StateStarting {
-			p.ui.say("generation %d: %s, %s uploaded in %s", c.Pos.Generation,
-				plural(len(c.Changes), "change"), bytesOf(c.UploadedBytes), round(c.Took))
-		}
-		p.ui.record(generationLine{c.Pos.Generation, len(c.Changes), c.UploadedBytes, c.Took.Seconds()})
+		pt.set.Committed(len(c.Changes), c.Took)
+		p.sayCommitted(c, source.Status().State)
 	}
 	opts.Ready = func() {
 		passed()
-		a.setReady()
-		p.sayReady(source.Status(), a, root)
-		a.service("uploads", func(ctx context.Context) error {
-			p.abortUploads(ctx, a.store, source.Status())
+		pt.setReady()
+		p.sayReady(source.Status(), pt, root)
+		pt.service("uploads", func(ctx context.Context) error {
+			p.abortUploads(ctx, pt.store, source.Status())
 			return nil
 		})
 	}
 	source = syncer.NewSource(opts)
-	a.set.AddSource(t.token(), func() metrics.Source { return sourceMetrics(source.Status()) })
-	a.report(a.presence(a.key.ID(), "watch", "", root), func(r *agentRecord) { describeSource(r, source.Status(), a.conn.Up()) })
+	pt.set.AddSource(t.token(), func() metrics.Source { return sourceMetrics(source.Status()) })
+	pt.report(pt.presence(pt.key.ID(), "watch", "", root), func(r *agentRecord) { describeSource(r, source.Status(), pt.conn.Up()) })
 	drawn := p.showProgress(firstPass, "syncing", source.Progress)
-	err = a.run(ctx, func(ctx context.Context) error {
-		if err := t.ensureBucket(ctx, a.store); err != nil {
-			return err
-		}
-		return source.Watch(ctx, w)
-	}, publisher.Flush)
-	passed()
-	drawn()
-	if err == nil {
-		p.ui.say("left at generation %d", source.Status().Pos.Generation)
+	return loop{
+		part: pt,
+		run: func(ctx context.Context) error {
+			if err := t.ensureBucket(ctx, pt.store); err != nil {
+				return err
+			}
+			return source.Watch(ctx, w)
+		},
+		flush: publisher.Flush,
+		after: func(err error) {
+			passed()
+			drawn()
+			if err == nil {
+				p.ui.say("left at generation %d", source.Status().Pos.Generation)
+			}
+		},
 	}
-	return err
 }
 
 // A generationLine is what watch --json prints for every commit.
@@ -118,6 +126,14 @@ type generationLine struct {
 	Changes       int     `json:"changes"`
 	UploadedBytes int64   `json:"uploaded_bytes"`
 	Seconds       float64 `json:"seconds"`
+}
+
+func (p *program) sayCommitted(c syncer.Committed, state syncer.State) {
+	if state != syncer.StateStarting {
+		p.ui.say("generation %d: %s, %s uploaded in %s", c.Pos.Generation,
+			plural(len(c.Changes), "change"), bytesOf(c.UploadedBytes), round(c.Took))
+	}
+	p.ui.record(generationLine{c.Pos.Generation, len(c.Changes), c.UploadedBytes, c.Took.Seconds()})
 }
 
 // A readyLine is what watch --json prints once it is live.
@@ -133,11 +149,11 @@ type readyLine struct {
 	Metrics    string `json:"metrics,omitempty"`
 }
 
-func (p *program) sayReady(st syncer.SourceStatus, a *agent, root string) {
+func (p *program) sayReady(st syncer.SourceStatus, pt *part, root string) {
 	p.warnLeft(st)
-	p.ui.say("watching %s → %s: %s, %s (generation %d)", root, a.target.name,
+	p.ui.say("watching %s → %s: %s, %s (generation %d)", root, pt.target.name,
 		plural(st.Files, "file"), bytesOf(st.Bytes), st.Pos.Generation)
-	p.ui.record(readyLine{true, a.target.name, p.flags.source, root, st.Pos.Generation, st.Files, st.Bytes, len(st.Skipped), a.metricsURL})
+	p.ui.record(readyLine{true, pt.target.name, p.flags.source, root, st.Pos.Generation, st.Files, st.Bytes, len(st.Skipped), pt.metricsURL})
 }
 
 // round makes a duration readable.

@@ -73,7 +73,7 @@ func seriesOf(t *testing.T, definition string) string {
 // A rule of Prometheus's, of either kind.
 type rule struct {
 	Record, Alert, Expr string
-	Annotations         map[string]string
+	Labels, Annotations map[string]string
 }
 
 func rules(t *testing.T) (rules []rule) {

@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/skyagent/skyagent/integration/servers"
@@ -39,9 +40,13 @@ func TestEveryAlertIsTestedAndExplained(t *testing.T) {
 			}
 		}
 	}
+	doc := read(t, "../docs/monitoring.md")
 	for _, r := range rules(t) {
 		if r.Alert == "" {
 			continue
+		}
+		if _, row, _ := strings.Cut(doc, "| `"+r.Alert+"` |"); !strings.HasSuffix(strings.Split(row, "\n")[0], "| "+r.Labels["severity"]+" |") {
+			t.Errorf("docs/monitoring.md does not have %s, with severity %q", r.Alert, r.Labels["severity"])
 		}
 		if !slices.Contains(comes, r.Alert) || !slices.Contains(goes, r.Alert) {
 			t.Errorf("%s is not tested both ways", r.Alert)

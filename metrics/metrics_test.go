@@ -54,7 +54,7 @@ func TestEveryMetricIsExportedAndDocumented(t *testing.T) {
 	s := full()
 	_, page := get(t, s.Handler(func() error { return nil }), "/metrics")
 	var doc strings.Builder
-	doc.WriteString("# Metrics\n\nServed at `http://127.0.0.1:9464/metrics` (`--metrics`), beside those of Go and of the process. Histograms carry native and classic buckets. `make docs` writes this table.\n\n| name | type | labels | meaning |\n|---|---|---|---|\n")
+	doc.WriteString("# Metrics\n\nServed at `http://127.0.0.1:9464/metrics` (`--metrics`), beside those of Go and of the process. Histograms carry native and classic buckets. The values of labels come from fixed sets, with `other` for what is in none; a storage's name is the only free one. [monitoring.md](monitoring.md) has dashboards and alerts. `make docs` writes this table.\n\n| name | type | labels | meaning |\n|---|---|---|---|\n")
 	for _, r := range s.Rows() {
 		fmt.Fprintf(&doc, "| `%s` | %s | %s | %s |\n", r.Name, r.Type, strings.Join(r.Labels, ", "), r.Help)
 		if !strings.Contains(page, "# TYPE "+r.Name+" "+r.Type+"\n") {

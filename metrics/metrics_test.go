@@ -33,8 +33,11 @@ func full() *metrics.Set {
 	s.Watch().Settled(5 * time.Millisecond)
 	s.Bus().Up(true)
 	s.Bus().Dropped("forged")
+	s.Bus().Dropped("a reason that nobody knows")
+	s.Bus().Published()
 	s.Committed(3, time.Millisecond)
 	s.Applied(time.Millisecond, time.Second)
+	s.Visible(time.Millisecond)
 	s.StoreOperation("put", time.Millisecond, 10, "throttled")
 	s.StoreRetry("put")
 	return s
@@ -51,7 +54,7 @@ func TestEveryMetricIsExportedAndDocumented(t *testing.T) {
 	s := full()
 	_, page := get(t, s.Handler(func() error { return nil }), "/metrics")
 	var doc strings.Builder
-	doc.WriteString("# Metrics\n\nServed at `http://127.0.0.1:9464/metrics` (`--metrics`), beside those of Go and of the process. Histograms carry native and classic buckets. `make docs` writes this table.\n\n| name | type | labels | meaning |\n|---|---|---|---|\n")
+	doc.WriteString("# Metrics\n\nServed at `http://127.0.0.1:9464/metrics` (`--metrics`), beside those of Go and of the process. Histograms carry native and classic buckets. The values of labels come from fixed sets, with `other` for what is in none; a storage's name is the only free one. [monitoring.md](monitoring.md) has dashboards and alerts. `make docs` writes this table.\n\n| name | type | labels | meaning |\n|---|---|---|---|\n")
 	for _, r := range s.Rows() {
 		fmt.Fprintf(&doc, "| `%s` | %s | %s | %s |\n", r.Name, r.Type, strings.Join(r.Labels, ", "), r.Help)
 		if !strings.Contains(page, "# TYPE "+r.Name+" "+r.Type+"\n") {
@@ -105,7 +108,11 @@ func TestValues(t *testing.T) {
 		`skyagent_mount_read_store_bytes_total{storage="data"} 4`,
 		`skyagent_store_bytes_total{op="put"} 10`,
 		`skyagent_store_errors_total{kind="throttled",op="put"} 1`,
+		`skyagent_store_errors_total{kind="not_found",op="head"} 0`,
 		`skyagent_bus_dropped_total{reason="forged"} 1`,
+		`skyagent_bus_dropped_total{reason="other"} 1`,
+		`skyagent_bus_published_total 1`,
+		`skyagent_visible_seconds_count 1`,
 		`skyagent_apply_lag_seconds_count 1`,
 	} {
 		if !strings.Contains(page, want+"\n") {

@@ -10,15 +10,17 @@ import (
 // A Source is what a source counts, at one moment.
 type Source struct {
 	Generation, Files, Bytes, Dirty, Skipped, Failed float64
-	Guarded                                          bool
+	Guarded, Degraded                                bool
 
 	UploadedFiles, UploadedBytes, CopiedFiles, CopiedBytes, ReusedBytes float64
 	Deleted, Commits, Changes, Conflicts, Unstable, Scans               float64
+	ScannedEntries, HashedBytes, CheckpointBytes                        float64
 }
 
 // A Replica is what a replica counts, at one moment.
 type Replica struct {
 	Generation, Files, Bytes, Failed float64
+	Degraded                         bool
 
 	FetchedFiles, FetchedBytes, InlineFiles, ReusedBytes float64
 	Deleted, Conflicts, Steps, Polls                     float64
@@ -125,6 +127,8 @@ var sourceColumns = []column[Source]{
 	now("source_skipped_entries", "Entries that are not synced by rule.", func(t Source) float64 { return t.Skipped }),
 	now("source_failed_files", "Files that could not be synced and are tried again.", func(t Source) float64 { return t.Failed }),
 	now("source_guarded", "1 while a mass deletion is held back.", func(t Source) float64 { return flag(t.Guarded) }),
+	now("source_degraded", "1 while the source cannot do its work: the store refuses, or files fail.", func(t Source) float64 { return flag(t.Degraded) }),
+	now("source_checkpoint_bytes", "Size of the checkpoint that was written last; 0 before the first.", func(t Source) float64 { return t.CheckpointBytes }),
 	total("source_uploaded_files_total", "Files whose content was sent.", func(t Source) float64 { return t.UploadedFiles }),
 	total("source_uploaded_bytes_total", "Bytes of content sent.", func(t Source) float64 { return t.UploadedBytes }),
 	total("source_copied_files_total", "Files copied inside the store instead of being sent.", func(t Source) float64 { return t.CopiedFiles }),
@@ -136,6 +140,8 @@ var sourceColumns = []column[Source]{
 	total("source_conflicts_total", "Versions of others kept beside.", func(t Source) float64 { return t.Conflicts }),
 	total("source_unstable_reads_total", "Reads thrown away because the file changed.", func(t Source) float64 { return t.Unstable }),
 	total("source_scans_total", "Scans of the whole tree that ended.", func(t Source) float64 { return t.Scans }),
+	total("source_scanned_entries_total", "Entries of the tree that those scans looked at.", func(t Source) float64 { return t.ScannedEntries }),
+	total("source_hashed_bytes_total", "Bytes of the tree read and hashed.", func(t Source) float64 { return t.HashedBytes }),
 }
 
 // AddReplica exports what take returns, for the named storage.
@@ -148,6 +154,7 @@ var replicaColumns = []column[Replica]{
 	now("replica_files", "Regular files in place.", func(t Replica) float64 { return t.Files }),
 	now("replica_bytes", "Bytes of the files in place.", func(t Replica) float64 { return t.Bytes }),
 	now("replica_failed_files", "Files that could not be put in place and are tried again.", func(t Replica) float64 { return t.Failed }),
+	now("replica_degraded", "1 while the replica cannot do its work: the store or the disk refuses.", func(t Replica) float64 { return flag(t.Degraded) }),
 	total("replica_steps_total", "Steps applied; one step may span several generations.", func(t Replica) float64 { return t.Steps }),
 	total("replica_fetched_files_total", "Files fetched from the store.", func(t Replica) float64 { return t.FetchedFiles }),
 	total("replica_fetched_bytes_total", "Bytes fetched from the store.", func(t Replica) float64 { return t.FetchedBytes }),

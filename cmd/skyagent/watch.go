@@ -102,6 +102,7 @@ func (p *program) watch(ctx context.Context, pairs []pair, plain []hosts.Mount, 
 func (pt *part) watchSource(ctx context.Context, tree manifest.Tree, f sourceFlags) loop {
 	p, t := pt.p, pt.target
 	publisher := bus.NewPublisher(pt.conn, pt.key, t.token(), pt.log)
+	publisher.Published = pt.set.Bus().Published
 	pt.service("publisher", publisher.Run)
 	w := watcher.NewGroup(tree, func() watcher.Options { return watcher.Options{Log: pt.log, Observer: pt.set.Watch()} })
 	pt.service("watcher", w.Run)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -33,8 +34,9 @@ type agent struct {
 	metricsURL string
 	endBus     func() // stops the embedded bus, if it is ours, and waits for its end
 
-	mu    sync.Mutex // guards parts
+	mu    sync.Mutex // guards what follows
 	parts []*part
+	seats []*seat // of a task
 }
 
 // startAgent begins to connect to the bus. It fails for what would not heal by
@@ -171,12 +173,21 @@ func (a *agent) serveMetrics() error {
 		return withHint(err, "choose another address with --metrics, or --metrics off")
 	}
 	a.metricsURL = fmt.Sprintf("http://%s/metrics", l.Addr())
-	if l.Addr().String() != a.p.flags.metrics {
+	switch wanted := portOf(a.p.flags.metrics); {
+	case wanted == "0":
+		a.p.ui.say("metrics at %s", a.metricsURL)
+	case wanted != portOf(l.Addr().String()):
 		a.p.ui.say("metrics at %s (%s is taken)", a.metricsURL, a.p.flags.metrics)
 	}
 	a.service("metrics", func(ctx context.Context) error { return a.set.Serve(ctx, l, a.isReady) })
 	a.service("bus gauge", a.gaugeBus)
 	return nil
+}
+
+// portOf returns the port of an address that was listened on.
+func portOf(addr string) string {
+	_, port, _ := net.SplitHostPort(addr)
+	return port
 }
 
 // warnWithoutBus says once that a bus that was named does not answer: nothing
@@ -214,6 +225,11 @@ func (a *agent) isReady() error {
 	for _, pt := range a.parts {
 		if !pt.ready.Load() {
 			return errors.New("not in step yet")
+		}
+	}
+	for _, s := range a.seats {
+		if err := s.notReady(); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -23,8 +23,11 @@ type part struct {
 	id      string // of the part on this machine, as long as the process runs
 	control string // path of the socket that it takes requests on
 	ready   atomic.Bool
+	onReady func()      // told once it is ready; nil for nobody
+	undo    []func()    // what is to be done when the part has ended
 	leaving chan string // holds why the part was asked to leave
 	done    atomic.Bool // it leaves because its work is done
+	asked   atomic.Bool // it was
 }
 
 // A loop is the main work of a part.
@@ -44,9 +47,14 @@ func (a *agent) open(ctx context.Context, t target, uploads string) (*part, erro
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	pt := &part{agent: a, background: newBackground(a.ctx), target: t, store: store, id: partID(len(a.parts)), leaving: make(chan string, 1)}
+	pt := a.newPart(t, store, partID(len(a.parts)))
 	a.parts = append(a.parts, pt)
 	return pt, nil
+}
+
+// newPart returns a part that nobody asks whether it is ready.
+func (a *agent) newPart(t target, store objstore.Store, id string) *part {
+	return &part{agent: a, background: newBackground(a.ctx), target: t, store: store, id: id, leaving: make(chan string, 1)}
 }
 
 // partID names the n-th part of this process, from 0.
@@ -84,6 +92,9 @@ func (pt *part) run(ctx context.Context, l loop) error {
 		done()
 	}
 	failed := pt.background.end()
+	for _, undo := range pt.undo {
+		undo()
+	}
 	switch {
 	case ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)):
 		err = nil // Ctrl-C, maybe before it was under way
@@ -123,6 +134,7 @@ var errAsked = errors.New("asked to leave")
 
 // leave makes the loop end as Ctrl-C would. why is for people.
 func (pt *part) leave(why string) {
+	pt.asked.Store(true)
 	select {
 	case pt.leaving <- why:
 	default: // it leaves already
@@ -142,7 +154,12 @@ func (pt *part) oblige(m obliging) {
 	pt.service("control", c.serve)
 }
 
-func (pt *part) setReady() { pt.ready.Store(true) }
+func (pt *part) setReady() {
+	pt.ready.Store(true)
+	if pt.onReady != nil {
+		pt.onReady()
+	}
+}
 
 // report keeps presence on the bus, and the record on this machine, up to date
 // with what look returns.

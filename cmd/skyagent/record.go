@@ -21,6 +21,8 @@ type agentRecord struct {
 	Metrics string   `json:"metrics,omitempty"` // URL
 	Bus     bool     `json:"bus"`               // connected
 	Control string   `json:"control,omitempty"` // socket that the part takes requests on
+
+	Hosts []hostLine `json:"hosts,omitempty"` // that get files without a bucket
 }
 
 // maxLeft bounds how many names a record holds.

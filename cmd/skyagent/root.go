@@ -121,8 +121,8 @@ func (p *program) command() *cobra.Command {
 	flags.StringVar(&p.flags.metrics, "metrics", "127.0.0.1:9464", "`ADDR` for Prometheus and health; off to disable; a taken port moves on to the next")
 	flags.BoolVar(&p.flags.anonymous, "anonymous", false, "send no credentials, for public buckets")
 	limitFlags(flags, &p.flags.limits)
-	root.AddCommand(p.watchCommand(), p.syncCommand(), p.copyCommand(), p.mountCommand(), p.refreshCommand(),
-		p.statusCommand(), p.eventsCommand(), p.storageCommand(), p.debugCommand(), p.versionCommand())
+	root.AddCommand(p.watchCommand(), p.syncCommand(), p.copyCommand(), p.mountCommand(), p.agentCommand(), p.refreshCommand(),
+		p.statusCommand(), p.healthCommand(), p.eventsCommand(), p.storageCommand(), p.debugCommand(), p.versionCommand())
 	root.InitDefaultCompletionCmd()
 	checkArgs(root)
 	return root

@@ -30,12 +30,14 @@ func (p *program) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var failed []error
 			for _, t := range targets {
-				if err := p.status(cmd.Context(), t); err != nil {
-					return err
-				}
+				failed = append(failed, p.status(cmd.Context(), t))
 			}
-			return nil
+			if len(args) == 0 {
+				p.hostStatus()
+			}
+			return joined(failed)
 		},
 	}
 }
@@ -64,7 +66,7 @@ func (p *program) statusTargets(ctx context.Context, args []string) ([]target, e
 		}
 		known[t.location.String()] = t
 	}
-	if len(known) == 0 {
+	if len(known) == 0 && len(p.hostLines()) == 0 {
 		p.ui.say("no storages yet; start one with skyagent watch DIR")
 	}
 	return slices.SortedFunc(maps.Values(known), func(a, b target) int { return cmp.Compare(a.name, b.name) }), nil
@@ -115,11 +117,11 @@ func (p *program) status(ctx context.Context, t target) error {
 	if err != nil {
 		return err
 	}
-	head, err := syncer.OpenLog(store, p.flags.source).Head(ctx)
-	if err != nil {
-		return err
-	}
+	head, failed := syncer.OpenLog(store, p.flags.source).Head(ctx)
 	records, up := p.agents(ctx, t)
+	if failed != nil && len(records) == 0 {
+		return failed
+	}
 	line := statusLine{Storage: t.name, Bus: up, Sources: []sourceStatus{}, Workers: []workerStatus{}}
 	for _, r := range records {
 		if r.IsWorker() {
@@ -133,7 +135,7 @@ func (p *program) status(ctx context.Context, t target) error {
 	}
 	p.ui.record(line)
 	p.sayStatus(line, head)
-	return nil
+	return failed
 }
 
 func source(r agentRecord) sourceStatus {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skyagent/skyagent/bus"
+	"github.com/skyagent/skyagent/hosts"
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/metrics"
 	"github.com/skyagent/skyagent/objstore"
@@ -25,23 +26,26 @@ func (p *program) syncCommand() *cobra.Command {
 		Short: "Bring a storage in step with a directory, once",
 		Args:  f.args,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			pairs, err := p.pairs(cmd.Context(), args, f)
+			pairs, plain, err := p.pairs(cmd.Context(), args, f)
 			if err != nil {
 				return err
 			}
-			return p.sync(cmd.Context(), pairs, f)
+			return p.sync(cmd.Context(), pairs, plain, f)
 		},
 	}
 	f.register(cmd)
 	return cmd
 }
 
-// sync brings storages in step with their sources. One that fails leaves the
-// others alone.
-func (p *program) sync(ctx context.Context, pairs []pair, f sourceFlags) error {
+// sync brings storages, and plain mounts on hosts, in step with their sources. One
+// that fails leaves the others alone.
+func (p *program) sync(ctx context.Context, pairs []pair, plain []hosts.Mount, f sourceFlags) error {
 	var failed []error
 	for _, pr := range pairs {
 		failed = append(failed, p.syncOne(ctx, pr.target, pr.tree, f))
+	}
+	if len(plain) > 0 {
+		failed = append(failed, p.newHostSync(plain, f).Once(ctx))
 	}
 	return joined(failed)
 }
@@ -177,6 +181,8 @@ func sourceMetrics(st syncer.SourceStatus) metrics.Source {
 		CopiedFiles: float64(st.CopiedFiles), CopiedBytes: float64(st.CopiedBytes), ReusedBytes: float64(st.ReusedBytes),
 		Deleted: float64(st.Deleted), Commits: float64(st.Commits), Changes: float64(st.Changes),
 		Conflicts: float64(st.Conflicts), Unstable: float64(st.Unstable), Scans: float64(st.Scans),
+		ScannedEntries: float64(st.Scanned), HashedBytes: float64(st.HashedBytes), CheckpointBytes: float64(st.CheckpointBytes),
+		Degraded: st.State == syncer.StateDegraded,
 	}
 }
 

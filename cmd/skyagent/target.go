@@ -30,6 +30,7 @@ type target struct {
 	mount      *storage.Mount // the file mount that asks for it; nil for a command line's
 	persistent bool           // false: the bucket goes with its last watch
 	region     string         // where the bucket is made; "" leaves it to the store
+	transfers  int            // at a time, where a task says so; 0 means as --transfers
 }
 
 // token is the storage's name on the bus. A file store's path differs from

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/skyagent/skyagent/hosts"
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/objstore/gcs"
@@ -36,20 +39,24 @@ func (f *sourceFlags) args(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// pairs returns what a command line or its task file asks to keep in step.
-func (p *program) pairs(ctx context.Context, args []string, f sourceFlags) ([]pair, error) {
+// pairs returns what a command line or its task file asks to keep in step, and
+// what goes to hosts without a bucket.
+func (p *program) pairs(ctx context.Context, args []string, f sourceFlags) ([]pair, []hosts.Mount, error) {
+	if err := f.hosts.check(f.task); err != nil {
+		return nil, nil, err
+	}
 	if f.task != "" {
 		if f.name+f.store+f.to != "" {
-			return nil, usageHint(errors.New("-f TASK.yaml names its storages by itself"), "leave out --name, --store and --to")
+			return nil, nil, usageHint(errors.New("-f TASK.yaml names its storages by itself"), "leave out --name, --store and --to")
 		}
-		return p.taskPairs(ctx, f.task)
+		return p.taskPairs(ctx, f.task, len(f.hosts.names) > 0)
 	}
 	tree, err := f.tree(args)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	t, err := p.resolve(ctx, f.targetFlags, tree)
-	return []pair{{t, tree}}, err
+	return []pair{{t, tree}}, nil, err
 }
 
 // resolve returns the storage of a source. One that is recorded is where it
@@ -159,21 +166,27 @@ func (p *program) readTask(ctx context.Context, file string) (*storage.Task, err
 // taskPairs makes the buckets of a task that are to be made, looks at those that
 // must be there, and returns what is to be kept in step. Nothing is made before
 // all of them were judged.
-func (p *program) taskPairs(ctx context.Context, file string) ([]pair, error) {
+func (p *program) taskPairs(ctx context.Context, file string, hasHosts bool) ([]pair, []hosts.Mount, error) {
 	task, err := p.readTask(ctx, file)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := p.oneSourceEach(task); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	mounts := p.storageMounts(task)
+	var plain []hosts.Mount
+	if hasHosts {
+		plain = plainMounts(task)
+	} else {
+		p.warnPlain(task)
+	}
+	mounts := storageMounts(task)
 	var failed []error
 	for _, m := range mounts {
 		failed = append(failed, p.lookAt(ctx, m))
 	}
 	if err := joined(failed); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var pairs []pair
 	for _, m := range mounts {
@@ -184,27 +197,35 @@ func (p *program) taskPairs(ctx context.Context, file string) ([]pair, error) {
 			p.ui.say("storage %s: store %s, because %s", m.Name, m.Store, m.Reason)
 		}
 		if err := p.claimMount(ctx, m); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if len(m.Sources) > 0 {
 			pairs = append(pairs, pair{targetOfMount(m), treeOf(m.Sources)})
 		}
 	}
-	if len(pairs) == 0 {
+	if len(pairs) == 0 && plain == nil {
 		p.ui.say("%s has no source to keep in step; its buckets are there", file)
 	}
-	return pairs, nil
+	return pairs, plain, nil
+}
+
+// warnPlain names the file mounts that no host gets.
+func (p *program) warnPlain(task *storage.Task) {
+	for _, m := range task.Mounts {
+		if m.Mode == storage.Rsync {
+			p.ui.warn("%s:%d: %s is a file mount without a bucket: it goes to every --host, and none is named", m.File, m.Line, m.Path)
+		}
+	}
 }
 
 // storageMounts returns the mounts of a task that have a bucket, each bucket
-// once. Files that rsync sends are not a watch's.
-func (p *program) storageMounts(task *storage.Task) []*storage.Mount {
+// once.
+func storageMounts(task *storage.Task) []*storage.Mount {
 	var mounts []*storage.Mount
 	seen := make(map[string]int)
 	for i := range task.Mounts {
 		m := &task.Mounts[i]
 		if m.Mode == storage.Rsync {
-			p.ui.warn("%s:%d: %s is a file mount without a bucket: it is not kept in step", m.File, m.Line, m.Path)
 			continue
 		}
 		at := m.Location.String()
@@ -303,13 +324,8 @@ func (p *program) external(ctx context.Context, t target, m *storage.Mount) erro
 		return err
 	}
 	exists, err := store.BucketExists(ctx)
-	var noKeys *s3.CredentialsError
-	var noADC *gcs.CredentialsError
-	if errors.As(err, &noKeys) || errors.As(err, &noADC) {
-		if whole.location.Params == nil {
-			whole.location.Params = make(map[string][]string)
-		}
-		whole.location.Params.Set("anonymous", "true")
+	if noCredentials(err) {
+		whole.location = anonymously(whole.location)
 		if store, err = p.openStore(ctx, whole, "", nil); err != nil {
 			return err
 		}
@@ -323,6 +339,22 @@ func (p *program) external(ctx context.Context, t target, m *storage.Mount) erro
 		return err
 	}
 	return nothingAt(ctx, store, m)
+}
+
+// noCredentials reports whether err says that there are none for a store.
+func noCredentials(err error) bool {
+	var noKeys *s3.CredentialsError
+	var noADC *gcs.CredentialsError
+	return errors.As(err, &noKeys) || errors.As(err, &noADC)
+}
+
+// anonymously returns a bucket that is asked without credentials.
+func anonymously(at objstore.Location) objstore.Location {
+	params := make(url.Values)
+	maps.Copy(params, at.Params)
+	params.Set("anonymous", "true")
+	at.Params = params
+	return at
 }
 
 // nothingAt is the error that neither an object nor a prefix is where the

@@ -196,8 +196,10 @@ func hintFor(err error) string {
 	case errors.Is(err, manifest.ErrCorrupt):
 		return "run skyagent sync where the source is: it writes a checkpoint that stands in for damaged commits"
 	}
-	if hint := storeHint(err); hint != "" {
-		return hint
+	for _, hint := range []string{hostHint(err), storeHint(err)} {
+		if hint != "" {
+			return hint
+		}
 	}
 	return systemHint(err)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skyagent/skyagent/bus"
+	"github.com/skyagent/skyagent/hosts"
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/metrics"
 	"github.com/skyagent/skyagent/syncer"
@@ -22,6 +23,7 @@ type sourceFlags struct {
 	takeover        bool
 	task            string // a task file
 	untilDone       bool
+	hosts           hostFlags
 }
 
 func (f *sourceFlags) register(cmd *cobra.Command) {
@@ -32,6 +34,7 @@ func (f *sourceFlags) register(cmd *cobra.Command) {
 	flags.StringVarP(&f.task, "file", "f", "", "take storages and sources from a SkyPilot `TASK.yaml`")
 	flags.BoolVar(&f.delete, "delete", true, "propagate deletions of what this source put there")
 	flags.BoolVar(&f.allowMassDelete, "allow-mass-delete", false, "let a guarded mass deletion through, once")
+	f.hosts.register(flags)
 	flags.BoolVar(&f.takeover, "takeover", false, "become the storage's source in place of an agent that is gone")
 }
 
@@ -45,17 +48,18 @@ Ctrl-C finishes what is under way and leaves; a second one leaves at once.
 Several sources appear in the storage each under its own name.
 With -f all storages of a SkyPilot task are made and kept in step: those that a
 task does not give a store live where credentials are, s3, gcs or r2, else in a
-directory. File mounts without a bucket are left out.`,
+directory. Its file mounts without a bucket are on every --host, by rsync over
+ssh: first all, then what changes. What a host has of its own is not deleted.`,
 		Args: f.args,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			pairs, err := p.pairs(cmd.Context(), args, f)
+			pairs, plain, err := p.pairs(cmd.Context(), args, f)
 			if err != nil {
 				return err
 			}
 			if f.once {
-				return p.sync(cmd.Context(), pairs, f)
+				return p.sync(cmd.Context(), pairs, plain, f)
 			}
-			return p.watch(cmd.Context(), pairs, f)
+			return p.watch(cmd.Context(), pairs, plain, f)
 		},
 	}
 	f.register(cmd)
@@ -64,9 +68,10 @@ directory. File mounts without a bucket are left out.`,
 	return cmd
 }
 
-// watch keeps storages in step with their sources, in one process.
-func (p *program) watch(ctx context.Context, pairs []pair, f sourceFlags) error {
-	if len(pairs) == 0 {
+// watch keeps storages, and plain mounts on hosts, in step with their sources, in
+// one process.
+func (p *program) watch(ctx context.Context, pairs []pair, plain []hosts.Mount, f sourceFlags) error {
+	if len(pairs)+len(plain) == 0 {
 		return nil
 	}
 	a, err := p.startAgent(ctx)
@@ -90,6 +95,9 @@ func (p *program) watch(ctx context.Context, pairs []pair, f sourceFlags) error 
 	for i, pt := range parts {
 		loops = append(loops, pt.watchSource(ctx, pairs[i].tree, f))
 	}
+	if len(plain) > 0 {
+		loops = append(loops, a.watchForHosts(plain, f))
+	}
 	return a.run(ctx, loops...)
 }
 
@@ -97,6 +105,7 @@ func (p *program) watch(ctx context.Context, pairs []pair, f sourceFlags) error 
 func (pt *part) watchSource(ctx context.Context, tree manifest.Tree, f sourceFlags) loop {
 	p, t := pt.p, pt.target
 	publisher := bus.NewPublisher(pt.conn, pt.key, t.token(), pt.log)
+	publisher.Published = pt.set.Bus().Published
 	pt.service("publisher", publisher.Run)
 	w := watcher.NewGroup(tree, func() watcher.Options { return watcher.Options{Log: pt.log, Observer: pt.set.Watch()} })
 	pt.service("watcher", w.Run)
@@ -123,7 +132,7 @@ func (pt *part) watchSource(ctx context.Context, tree manifest.Tree, f sourceFla
 		})
 	}
 	source = syncer.NewSource(opts)
-	pt.set.AddSource(t.token(), func() metrics.Source { return sourceMetrics(source.Status()) })
+	pt.undo = append(pt.undo, pt.set.AddSource(t.token(), func() metrics.Source { return sourceMetrics(source.Status()) }))
 	pt.oblige(nil)
 	pt.report(pt.presence(pt.key.ID(), "watch", "", tree.String()), func(r *agentRecord) { describeSource(r, source.Status(), pt.conn.Up()) })
 	if f.untilDone {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,8 +73,11 @@ ssh: first all, then what changes. What a host has of its own is not deleted.`,
 // watch keeps storages, and plain mounts on hosts, in step with their sources, in
 // one process.
 func (p *program) watch(ctx context.Context, pairs []pair, plain []hosts.Mount, f sourceFlags) error {
-	if len(pairs)+len(plain) == 0 {
+	switch {
+	case len(pairs)+len(plain) == 0:
 		return nil
+	case f.untilDone && len(pairs) == 0:
+		return usageHint(errors.New("--until-done waits for the workers of storages, and there is none with a source"), "leave it out")
 	}
 	a, err := p.startAgent(ctx)
 	if err != nil {
@@ -96,9 +101,28 @@ func (p *program) watch(ctx context.Context, pairs []pair, plain []hosts.Mount, 
 		loops = append(loops, pt.watchSource(ctx, pairs[i].tree, f))
 	}
 	if len(plain) > 0 {
-		loops = append(loops, a.watchForHosts(plain, f))
+		forHosts := a.watchForHosts(plain, f)
+		if f.untilDone {
+			leaveWithLast(loops, forHosts.part)
+		}
+		loops = append(loops, forHosts)
 	}
 	return a.run(ctx, loops...)
+}
+
+// leaveWithLast makes pt leave when the last of loops has ended.
+func leaveWithLast(loops []loop, pt *part) {
+	left := new(atomic.Int32)
+	left.Store(int32(len(loops)))
+	for i := range loops {
+		after := loops[i].after
+		loops[i].after = func(err error) {
+			after(err)
+			if left.Add(-1) == 0 {
+				pt.leave("the task is done")
+			}
+		}
+	}
 }
 
 // watchSource returns the loop that keeps the part's storage in step with tree.

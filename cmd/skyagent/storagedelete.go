@@ -359,11 +359,11 @@ func (p *program) dispose(ctx context.Context, rec registry.Record) error {
 
 // disposeAfter ends the storage of a watch that ended by its own, if it is not
 // to stay and nobody else watches it.
-func (p *program) disposeAfter(ctx context.Context, books *ledger) {
+func (p *program) disposeAfter(books *ledger) {
 	if books == nil {
 		return
 	}
-	ctx = context.WithoutCancel(ctx)
+	ctx := context.Background() // the watch's own has ended
 	rec, ours, err := p.recorded(ctx, books.name)
 	if err == nil && ours && !rec.Persistent && len(p.partsOf(rec.URL, isWatch)) == 0 {
 		err = p.dispose(ctx, rec)

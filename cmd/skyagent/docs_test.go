@@ -68,7 +68,7 @@ With ` + "`--json`" + ` a command prints one JSON object, or one a line for stre
 - ` + "`status --json`" + `: ` + "`storage, bus, sources: [id, host, pid, path, generation, state, reason, dirty, skipped, failed, left, seen], workers: [id, host, mode, path, generation, lag, state, reason, partial, left, seen]`" + `. States: STARTING, READY, SYNCING, PARTIAL, DEGRADED, GUARDED; AWAY is a source that nobody watches.
 - ` + "`watch --json`" + ` of several storages names the ` + "`storage`" + ` in a generation's line, too. With ` + "`--until-done`" + ` a line ` + "`storage, workers`" + ` when workers come or leave.
 - ` + "`storage ls --json`" + `: ` + "`storages: [name, created, store, command, status, url, persistent]`" + `, with -v also ` + "`generation, files, bytes, workers, lag, error`" + `; ` + "`storage info`" + ` and ` + "`storage create`" + ` print one of these. States: INIT, UPLOADING, READY, SYNCING, DEGRADED, GUARDED, UPLOAD_FAILED, DELETING.
-- ` + "`storage delete --json`" + `: a line a storage ` + "`name, objects, absent, seconds`" + `; ` + "`absent`" + ` says that the bucket was deleted elsewhere.
+- ` + "`storage delete --json`" + `: a line a storage ` + "`name, objects, absent, theirs, seconds`" + `; ` + "`absent`" + ` says that the bucket was deleted elsewhere, ` + "`theirs`" + ` that others made it anew since: it stays.
 - ` + "`mount --json`" + `: the line with ` + "`ready`" + ` when the tree is there and programs may read.
 - ` + "`refresh --json`" + `: a line a path ` + "`path, mount, seconds`" + `.
 - ` + "`mount flush --json`" + `: a line a mount ` + "`mount, left, seconds`" + `; ` + "`left`" + ` changes are not in the bucket when the time is up.

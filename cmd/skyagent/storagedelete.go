@@ -24,10 +24,10 @@ import (
 )
 
 const (
-	deleteAtOnce  = 4                // storages
-	deleteBatch   = 1000             // keys a request
-	deleteBatches = 8                // requests at a time, a storage
-	leavePatience = 30 * time.Second // for watches, replicas and mounts to end
+	deleteAtOnce  = 4           // storages
+	deleteBatch   = 1000        // keys a request
+	deleteBatches = 8           // requests at a time, a storage
+	leavePatience = time.Minute // for watches, replicas and mounts to end
 	leaveLook     = 50 * time.Millisecond
 )
 

@@ -27,7 +27,7 @@ type file struct {
 	version atomic.Uint64 // counts versions that it was given by renew
 	forfeit atomic.Bool   // written under a lock that was lost: it goes beside
 
-	heir atomic.Pointer[objstore.Rev] // what a new file's first upload replaces, after a rename
+	heir *heir // what a new file's first upload replaces, after a rename; guarded by the tree's mutex
 
 	upload gate // held by the one that uploads; comes before mu
 	spare  bool // the upload is in the background, and leaves a half-written content alone; guarded by upload
@@ -37,7 +37,7 @@ type file struct {
 	dirty  atomic.Bool  // the stage has what the bucket has not; only changed with mu held
 	gen    uint64       // counts changes of the stage
 	cond   objstore.Cond
-	kept   uint64        // number in the journal, with write-back
+	kept   atomic.Uint64 // number in the journal, with write-back; set with mu and the tree's mutex held
 	stood  string        // the stage that the journal names
 	asked  uint64        // the gen that a close with write-back has returned for
 	line   string        // random: the object tells by it whose successor it is
@@ -412,6 +412,7 @@ func (m *FS) settle(f *file, up *upload) {
 	defer m.tree.mu.Unlock()
 	mtime, perm, size, xattrs := f.n.mtime, f.n.perm, f.n.size, f.n.xattrs()
 	f.n.set(up.file)
+	f.n.lie(string(up.file.Path))
 	f.n.keepXattrs(xattrs)
 	sent := f.n.mtime == mtime && f.n.perm == perm && f.n.xattrs() == up.file.Xattrs
 	f.n.mtime, f.n.perm, f.n.size = mtime, perm, size

@@ -243,16 +243,20 @@ func TestMountNamesKilled(t *testing.T) {
 	store := r.store(t)
 
 	p := start()
-	for _, name := range []string{"a", "b", "old", "dir/x", "plain"} {
+	for _, name := range []string{"a", "b", "old", "dir/x", "plain", "mode", "closed/x"} {
 		must(t, os.MkdirAll(filepath.Dir(in(name)), 0o755))
 		write(t, in(name), "first "+name)
 	}
 	r.home.MustRun(t, "mount", "flush", dir)
+	var asked atomic.Bool
 	s.Decide(func(req *http.Request) servers.Fault {
-		if req.Method == http.MethodPut || req.Method == http.MethodDelete {
-			return servers.Unavailable
+		if req.Method != http.MethodPut && req.Method != http.MethodDelete {
+			return servers.Pass
 		}
-		return servers.Pass
+		if strings.HasSuffix(req.URL.Path, "/mode") {
+			asked.Store(true)
+		}
+		return servers.Unavailable
 	})
 	must(t, os.Rename(in("a"), in("b")))
 	must(t, os.Rename(in("dir"), in("moved")))
@@ -261,6 +265,10 @@ func TestMountNamesKilled(t *testing.T) {
 	must(t, save(in("old"), "saved"))
 	must(t, save(in("new"), "saved"))
 	must(t, os.Remove(in("plain")))
+	must(t, os.Chmod(in("mode"), 0o600))
+	must(t, os.Chtimes(in("mode"), time.Time{}, time.Unix(1e9, 0)))
+	must(t, os.Chmod(in("closed"), 0o700))
+	waitFor(t, "the mode in the journal", asked.Load)
 	p.Kill()
 	stranger(t, store, "a", "newer a")
 	stranger(t, store, "b", "newer b")
@@ -281,6 +289,12 @@ func TestMountNamesKilled(t *testing.T) {
 	}
 	if kept := conflictsIn(t, dir); len(kept) > 0 {
 		t.Errorf("kept beside: %v", kept)
+	}
+	if fi, err := os.Stat(in("mode")); err != nil || fi.Mode().Perm() != 0o600 || fi.ModTime().Unix() != 1e9 {
+		t.Errorf("mode: %v, %v", fi, err)
+	}
+	if fi, err := os.Stat(in("closed")); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("closed: %v, %v", fi, err)
 	}
 	stop(t, p)
 }

@@ -183,6 +183,8 @@ func (m *FS) resume() {
 				m.log.Error("not resumed from the journal", "key", e.Key, "err", err)
 			}
 			continue
+		case e.Op == opPut && e.File != nil:
+			m.resumeAttrs(e)
 		case e.Op == opDelete && strings.HasSuffix(e.Key, "/"):
 			dirs = append(dirs, e) // what is below them goes first
 			continue
@@ -301,18 +303,38 @@ func (n *node) same(other *node) bool {
 	return n.rev != "" && n.rev == other.rev || !n.hash.IsZero() && n.hash == other.hash && n.size == other.size
 }
 
+// resumeAttrs gives a file the mode and time that it was given, unless another
+// version came with its own.
+func (m *FS) resumeAttrs(e entry) {
+	p, _, ok := splitKey(e.Key)
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	n := m.tree.find(p)
+	if !ok || n == nil || n.is(isDir) || n.rev == "" || string(n.rev) != e.File.Rev {
+		return
+	}
+	n.mtime, n.perm = e.File.MTime, uint16(e.File.Mode.Perm())
+	n.keepXattrs(e.File.Xattrs)
+	m.setAttrs(n)
+}
+
 func (m *FS) resumeMkdir(e entry) {
 	p, _, ok := splitKey(e.Key)
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
-	if !ok || m.tree.find(p) != nil {
+	n := m.tree.find(p)
+	if !ok || n != nil && !n.is(isDir) {
 		return
 	}
-	if n := m.tree.mkdirs(p, time.Now().UnixNano()); n != nil {
-		if e.File != nil {
-			n.perm = uint16(e.File.Mode.Perm())
-			n.keepXattrs(e.File.Xattrs)
+	if n == nil {
+		if n = m.tree.mkdirs(p, time.Now().UnixNano()); n == nil {
+			return
 		}
-		m.mark(n)
 	}
+	if e.File != nil {
+		n.perm = uint16(e.File.Mode.Perm())
+		n.keepXattrs(e.File.Xattrs)
+	}
+	n.flags &^= marked
+	m.mark(n)
 }

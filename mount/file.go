@@ -29,8 +29,10 @@ type file struct {
 
 	heir atomic.Pointer[objstore.Rev] // what a new file's first upload replaces, after a rename
 
-	upload gate // held by the one that uploads; comes before mu
-	spare  bool // the upload is in the background, and leaves a half-written content alone; guarded by upload
+	upload  gate                // held by the one that uploads; comes before mu
+	attempt atomic.Pointer[job] // the last upload
+
+	spare bool // the upload is in the background, and leaves a half-written content alone; guarded by upload
 
 	mu     sync.RWMutex // guards what follows
 	stage  *stage       // nil while nothing was written
@@ -292,6 +294,7 @@ func (m *FS) flushAs(ctx context.Context, f *file, spare bool) error {
 	}
 	p, j, gone, removed := m.enqueue(f)
 	defer j.end()
+	f.attempt.Store(j)
 	switch {
 	case removed:
 		return f.clean()

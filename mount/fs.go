@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -65,6 +66,8 @@ type FS struct {
 	attrs   map[*node]manifest.File // whose modes and times go to the bucket soon
 	reason  string
 	ready   bool
+	givenUp []string // the last changes that the store refused for good
+	unsaid  error    // the first of them since the last Flush
 }
 
 type counts struct {
@@ -97,8 +100,11 @@ func (m *FS) Status() Status {
 	s := Status{Files: m.tree.files, Bytes: m.tree.bytes}
 	m.tree.mu.RUnlock()
 	m.mu.Lock()
-	s.Ready, s.Reason, s.Pos = m.ready, m.reason, m.logs["main"]
+	s.Ready, s.Reason, s.Pos, s.GivenUp = m.ready, m.reason, m.logs["main"], slices.Clone(m.givenUp)
 	m.mu.Unlock()
+	if n, err := m.queue.troubled(); err != nil {
+		s.Reason = waitsFor(n, err)
+	}
 	s.Open, s.Pending = m.handles.len(), m.queue.changing()
 	s.Trusted = m.trust.Load()
 	c := &m.count
@@ -108,14 +114,19 @@ func (m *FS) Status() Status {
 }
 
 // Flush waits until all that was changed here is in the bucket, with the notes by
-// which a mount that begins later knows of modes and attributes.
+// which a mount that begins later knows of modes and attributes. It fails when
+// the store refuses what is left, or has refused for good what was changed since
+// the last call. What waits is tried at once.
 func (m *FS) Flush(ctx context.Context) error {
 	m.attrsNow()
 	if err := m.queue.drain(ctx); err != nil {
+		if _, trouble := m.queue.troubled(); ctx.Err() != nil && trouble != nil {
+			err = trouble
+		}
 		return fmt.Errorf("%d changes are not in the bucket yet: %w", m.queue.changing(), err)
 	}
-	if m.opt.Notes == nil {
-		return nil
+	if err := m.notGivenUp(); err != nil || m.opt.Notes == nil {
+		return err
 	}
 	return m.writeNotes(ctx)
 }

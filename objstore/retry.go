@@ -83,6 +83,15 @@ func Lasting(err error) bool {
 	return false
 }
 
+// Heals reports whether the reason of err is one that people remove, while the
+// operation stays as it is: missing rights, a missing bucket, a certificate, a
+// clock.
+func Heals(err error) bool {
+	var e interface{ Heals() bool }
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrNoBucket) || errors.Is(err, ErrTLS) ||
+		errors.As(err, &e) && e.Heals()
+}
+
 // A trial is one operation and its attempts.
 type trial struct {
 	*retried

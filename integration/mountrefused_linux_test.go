@@ -1,14 +1,17 @@
 package integration_test
 
 import (
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/skyagent/skyagent/integration/program"
 	"github.com/skyagent/skyagent/integration/servers"
+	"github.com/skyagent/skyagent/objstore"
 )
 
 // TestMountRefused takes the right to write from a mount with write-back: what
@@ -33,9 +36,8 @@ func TestMountRefused(t *testing.T) {
 	if code := p.Stop(); code != 1 || !strings.Contains(p.Stderr(), "promised") {
 		t.Errorf("the mount ended with %d: %s", code, p.Stderr())
 	}
-	p = start()
-	r.waitDegraded(t, "promised")
 	proxy.Decide(nil)
+	p = start()
 	r.home.MustRun(t, "mount", "flush", dir)
 	wantFile(t, r.object("promised"), "content")
 	if fi, err := os.Stat(r.object("made")); err != nil || !fi.IsDir() {
@@ -60,9 +62,9 @@ func forbidChanges(req *http.Request) servers.Fault {
 func (r *rig) waitDegraded(t *testing.T, words string) {
 	t.Helper()
 	waitFor(t, "the mount to say what waits", func() bool {
-		st := r.status(t, r.url)
+		st := r.status(t)
 		return len(st.Workers) == 1 && st.Workers[0].State == "DEGRADED" && strings.Contains(st.Workers[0].Reason, words)
-	}, func() any { return r.status(t, r.url) })
+	}, func() any { return r.status(t) })
 }
 
 // TestMountNoBucket takes the bucket away from a mount with write-back and gives
@@ -77,26 +79,30 @@ func TestMountNoBucket(t *testing.T) {
 	write(t, filepath.Join(dir, "new"), "new")
 	wantWords(t, r.home.Run(t, "mount", "flush", dir), 1, "", "new", "no such bucket")
 	wantWords(t, r.home.Run(t, "refresh", filepath.Join(dir, "old")), 1, "", "no such bucket")
-	if got := read(t, filepath.Join(dir, "old")); got != "old" {
-		t.Errorf("old holds %q", got)
+	if _, err := os.ReadFile(filepath.Join(dir, "old")); !errors.Is(err, syscall.EIO) {
+		t.Errorf("read of old: %v, want EIO", err)
 	}
 	must(t, os.Rename(r.object("")+"-away", r.object("")))
 	r.home.MustRun(t, "mount", "flush", dir)
 	wantFile(t, r.object("new"), "new")
+	if got := read(t, filepath.Join(dir, "old")); got != "old" {
+		t.Errorf("old holds %q", got)
+	}
 }
 
-// TestMountUnfitName writes a file whose name the store does not take: flush says
-// so, and all is well when the file has another name.
-func TestMountUnfitName(t *testing.T) {
+// TestMountNameTaken writes a file where the store cannot hold one: flush says so
+// when all else is there, and all is well when the file has another name.
+func TestMountNameTaken(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	dir, _ := r.mount(t, "--write-back")
-	long := strings.Repeat("n", 240) // versitygw's own names beside it are longer than a name may be
-	write(t, filepath.Join(dir, long), "content")
+	_, err := r.store(t).Put(t.Context(), "taken/by", strings.NewReader("x"), 1, objstore.PutOptions{})
+	must(t, err)
+	write(t, filepath.Join(dir, "taken"), "content")
 	write(t, filepath.Join(dir, "other"), "other")
-	wantWords(t, r.home.Run(t, "mount", "flush", dir), 1, "", long)
+	wantWords(t, r.home.Run(t, "mount", "flush", dir), 1, "", "upload taken")
 	wantFile(t, r.object("other"), "other")
-	must(t, os.Rename(filepath.Join(dir, long), filepath.Join(dir, "short")))
+	must(t, os.Rename(filepath.Join(dir, "taken"), filepath.Join(dir, "free")))
 	r.home.MustRun(t, "mount", "flush", dir)
-	wantFile(t, r.object("short"), "content")
+	wantFile(t, r.object("free"), "content")
 }

@@ -332,11 +332,10 @@ func (m *FS) prepare() error {
 
 // errno returns what the kernel is told of err.
 func (m *FS) errno(err error) syscall.Errno {
-	var no syscall.Errno
-	switch {
+	switch no, ours := ownErrno(err); {
 	case err == nil:
 		return 0
-	case errors.As(err, &no):
+	case ours:
 		return no
 	case errors.Is(err, blocks.ErrGone), errors.Is(err, objstore.ErrPrecondition):
 		return errStale
@@ -344,9 +343,19 @@ func (m *FS) errno(err error) syscall.Errno {
 		return syscall.EINTR
 	case errors.Is(err, fs.ErrPermission):
 		return syscall.EACCES
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) && !errors.Is(err, objstore.ErrNoBucket):
 		return syscall.ENOENT
 	}
 	m.log.Warn("answered with an input/output error", "err", err)
 	return syscall.EIO
+}
+
+// ownErrno returns the number in err, of ours or of the local disk. What the
+// network met on the way to the store says nothing to a program.
+func ownErrno(err error) (no syscall.Errno, ours bool) {
+	var store *objstore.Error
+	if errors.As(err, &store) || errors.Is(err, objstore.ErrUnreachable) {
+		return 0, false
+	}
+	return no, errors.As(err, &no)
 }

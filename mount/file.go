@@ -164,11 +164,11 @@ func (m *FS) write(ctx context.Context, f *file, p []byte, off int64) error {
 	if err := m.writable(f); err != nil {
 		return err
 	}
-	if err := f.stage.writeAt(ctx, p, off); err != nil {
-		return err
+	err := f.stage.writeAt(ctx, p, off)
+	if _, disk := ownErrno(err); err == nil || disk && off < f.stage.size {
+		m.changed(f)
 	}
-	m.changed(f)
-	return nil
+	return err
 }
 
 // append writes p at the end, where that may be; the kernel thinks of off.

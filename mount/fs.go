@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/mount/blocks"
 	"github.com/skyagent/skyagent/objstore"
@@ -33,6 +35,7 @@ type FS struct {
 	tree    *tree
 	queue   *queue
 	journal *journal
+	lock    *flock.Flock // of the state
 	early   early
 	doubts  map[manifest.Path]int // what the bucket is asked about; guarded by the tree's mutex
 	removed graveyard             // guarded by the tree's mutex
@@ -320,14 +323,44 @@ func (m *FS) askInTurn(ctx context.Context, p manifest.Path) error {
 	return m.ask(ctx, j, p, "")
 }
 
-// prepare makes the directories of the mount's own state.
+// ErrInUse says that something is mounted at the mount point, or that another
+// process has the mount's state.
+var ErrInUse = errors.New("it is mounted already")
+
+// prepare makes the mount's own state, and keeps other processes away from it.
+// The kernel drops the lock when the process ends, however it ends.
 func (m *FS) prepare() error {
 	if err := os.MkdirAll(m.stages(), 0o700); err != nil {
 		return fmt.Errorf("mount state: %w", err)
 	}
-	var err error
+	m.lock = flock.New(filepath.Join(m.opt.State, "lock"))
+	ok, err := m.lock.TryLock()
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", m.lock.Path(), err)
+	}
+	if !ok {
+		return fmt.Errorf("mount %s: %w", m.opt.Dir, ErrInUse)
+	}
 	m.journal, err = openJournal(filepath.Join(m.opt.State, "journal"), m.log)
 	return err
+}
+
+// shut ends what goes on in the background and then gives back what prepare
+// took: what ends is said in the journal.
+func (m *FS) shut() {
+	m.cancel()
+	m.group.Wait()
+	if m.journal != nil {
+		if err := m.journal.close(); err != nil {
+			m.log.Warn("journal not closed", "err", err)
+		}
+	}
+	if m.lock == nil {
+		return
+	}
+	if err := m.lock.Close(); err != nil {
+		m.log.Warn("mount state not unlocked", "err", err)
+	}
 }
 
 // errno returns what the kernel is told of err.

@@ -193,8 +193,8 @@ func (m *FS) rescue(ctx context.Context, f *file) {
 	}
 }
 
-// maxRename bounds how many files a directory may have below it to be renamed;
-// with more, mv copies.
+// maxRename bounds how many files and directories a directory may have below it
+// to be renamed; with more, mv copies.
 const maxRename = 100_000
 
 // rename moves n to name in dir, in place of what is there. The tree's mutex is

@@ -3,6 +3,7 @@ package mount
 import (
 	"cmp"
 	"context"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -18,7 +19,8 @@ type queue struct {
 
 	mu      sync.Mutex // guards what follows
 	tail    map[string]*job
-	changes map[string]int // of each key, how many jobs change it
+	below   map[string]map[string]*job // of each directory's marker, what tail has below it
+	changes map[string]int             // of each key, how many jobs change it
 	open    map[*job]struct{}
 	entered uint64        // jobs so far
 	round   int           // counts calls of urge, from 1 on
@@ -46,7 +48,7 @@ type job struct {
 const parallel = 64
 
 func newQueue() *queue {
-	return &queue{slots: make(chan struct{}, parallel), tail: map[string]*job{}, changes: map[string]int{}, open: map[*job]struct{}{},
+	return &queue{slots: make(chan struct{}, parallel), tail: map[string]*job{}, below: map[string]map[string]*job{}, changes: map[string]int{}, open: map[*job]struct{}{},
 		round: 1, urged: make(chan struct{}), refusal: make(chan struct{})}
 }
 
@@ -69,7 +71,7 @@ func (q *queue) enter(j *job) *job {
 		j.follow(key)
 	}
 	for _, key := range j.keys {
-		q.tail[key] = j
+		q.setTail(key, j)
 		if !j.looks {
 			q.changes[key]++
 		}
@@ -86,16 +88,48 @@ func (j *job) follow(key string) {
 	name := strings.TrimSuffix(key, "/")
 	j.wait(name)
 	j.wait(name + "/")
-	for i := strings.LastIndexByte(name, '/'); i > 0; i = strings.LastIndexByte(name[:i], '/') {
-		j.wait(name[:i])
-		j.wait(name[:i+1])
+	for marker := range markersAbove(key) {
+		j.wait(strings.TrimSuffix(marker, "/"))
+		j.wait(marker)
 	}
 	if len(name) == len(key) {
 		return
 	}
-	for other, tail := range j.q.tail {
-		if strings.HasPrefix(other, key) {
-			j.after = append(j.after, tail)
+	for _, tail := range j.q.below[key] {
+		j.after = append(j.after, tail)
+	}
+}
+
+// setTail makes j the last job on key; nil is none. The queue's mutex is held.
+func (q *queue) setTail(key string, j *job) {
+	if j != nil {
+		q.tail[key] = j
+	} else {
+		delete(q.tail, key)
+	}
+	for marker := range markersAbove(key) {
+		switch keys := q.below[marker]; {
+		case j == nil:
+			if delete(keys, key); len(keys) == 0 {
+				delete(q.below, marker)
+			}
+		case keys == nil:
+			q.below[marker] = map[string]*job{key: j}
+		default:
+			keys[key] = j
+		}
+	}
+}
+
+// markersAbove returns the markers of the directories that key lies in, from
+// below.
+func markersAbove(key string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		name := strings.TrimSuffix(key, "/")
+		for i := strings.LastIndexByte(name, '/'); i > 0; i = strings.LastIndexByte(name[:i], '/') {
+			if !yield(name[:i+1]) {
+				return
+			}
 		}
 	}
 }
@@ -154,7 +188,7 @@ func (j *job) end() {
 	defer j.q.mu.Unlock()
 	for _, key := range j.keys {
 		if j.q.tail[key] == j {
-			delete(j.q.tail, key)
+			j.q.setTail(key, nil)
 		}
 		if j.looks {
 			continue

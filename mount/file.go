@@ -29,8 +29,10 @@ type file struct {
 
 	heir *heir // what a new file's first upload replaces, after a rename; guarded by the tree's mutex
 
-	upload gate // held by the one that uploads; comes before mu
-	spare  bool // the upload is in the background, and leaves a half-written content alone; guarded by upload
+	upload  gate                // held by the one that uploads; comes before mu
+	attempt atomic.Pointer[job] // the last upload
+
+	spare bool // the upload is in the background, and leaves a half-written content alone; guarded by upload
 
 	mu     sync.RWMutex // guards what follows
 	stage  *stage       // nil while nothing was written
@@ -162,11 +164,11 @@ func (m *FS) write(ctx context.Context, f *file, p []byte, off int64) error {
 	if err := m.writable(f); err != nil {
 		return err
 	}
-	if err := f.stage.writeAt(ctx, p, off); err != nil {
-		return err
+	err := f.stage.writeAt(ctx, p, off)
+	if _, disk := ownErrno(err); err == nil || disk && off < f.stage.size {
+		m.changed(f)
 	}
-	m.changed(f)
-	return nil
+	return err
 }
 
 // append writes p at the end, where that may be; the kernel thinks of off.
@@ -292,6 +294,7 @@ func (m *FS) flushAs(ctx context.Context, f *file, spare bool) error {
 	}
 	p, j, gone, removed := m.enqueue(f)
 	defer j.end()
+	f.attempt.Store(j)
 	switch {
 	case removed:
 		return f.clean()

@@ -22,42 +22,61 @@ func (m *FS) later(e entry, change func(context.Context) error, keys ...string) 
 	id, _ := m.journal.begin(e) // what is not noted is done all the same
 	m.group.Go(func() {
 		defer j.end()
-		err := m.insist(j, change)
+		err := m.insist(j, change, func(err error) bool {
+			if e.Op == opMkdir { // its end would take away the ground of what is made in it
+				return refused(err) && j.overtaken(e.Key)
+			}
+			return hopeless(err)
+		})
 		if err == nil || !errors.Is(err, context.Canceled) {
 			m.journal.end(id)
 		}
 		if err != nil && m.ctx.Err() == nil {
-			m.count.failed.Add(1)
-			m.log.Error("change refused by the store", "op", e.Op, "key", e.Key, "err", err)
+			m.giveUp(e, err)
 			m.doubt(keys...)
 		}
 	})
 }
 
-// insist waits for j's turn and makes change until it holds.
-func (m *FS) insist(j *job, change func(context.Context) error) error {
-	if err := j.turn(m.ctx); err != nil {
+// insist waits for j's turn and makes change until it holds, or fails with
+// a final error.
+func (m *FS) insist(j *job, change func(context.Context) error, final func(error) bool) error {
+	if err := j.await(m.ctx); err != nil {
 		return err
 	}
-	defer j.yield()
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
-		err := change(m.ctx)
-		if err == nil || objstore.Lasting(err) || m.ctx.Err() != nil {
+		round, urged := m.queue.attempt()
+		err := j.once(m.ctx, change)
+		if err == nil || m.ctx.Err() != nil || final(err) {
 			return err
 		}
-		m.log.Warn("change waits for the store", "err", err)
-		if err := pause(m.ctx, wait); err != nil {
+		m.hindered(j, err, round)
+		if err := pauseUntil(m.ctx, wait, urged); err != nil {
 			return err
 		}
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+// once makes change, with a slot.
+func (j *job) once(ctx context.Context, change func(context.Context) error) error {
+	if err := j.slot(ctx); err != nil {
+		return err
+	}
+	defer j.yield()
+	return change(ctx)
+}
+
+func pause(ctx context.Context, d time.Duration) error { return pauseUntil(ctx, d, nil) }
+
+// pauseUntil is a pause that until ends early.
+func pauseUntil(ctx context.Context, d time.Duration, until <-chan struct{}) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-until:
+		return nil
 	case <-t.C:
 		return nil
 	}
@@ -226,8 +245,8 @@ func (m *FS) rescue(ctx context.Context, f *file) {
 	}
 }
 
-// maxRename bounds how many files a directory may have below it to be renamed;
-// with more, mv copies.
+// maxRename bounds how many files and directories a directory may have below it
+// to be renamed; with more, mv copies.
 const maxRename = 100_000
 
 // rename moves n to name in dir, in place of what is there. The tree's mutex is

@@ -430,7 +430,7 @@ func (r *raw) mayRename(n, dir, victim *node, name string, flags uint32) error {
 	case victim.kids.len() > 0:
 		return syscall.ENOTEMPTY
 	}
-	if n.is(isDir) && n.files(maxRename+1) > maxRename {
+	if n.is(isDir) && n.count(maxRename+1) > maxRename {
 		return syscall.EXDEV
 	}
 	return r.fits(dir, name)

@@ -97,34 +97,34 @@ func (m *FS) pathOf(n *node) manifest.Path {
 
 // saveLater uploads f in the background, and tries until that is done.
 func (m *FS) saveLater(f *file) {
-	j := m.queue.add()
+	j := m.queue.addOuter(&f.attempt)
 	m.group.Go(func() {
 		defer j.end()
-		err := m.saveAtLast(f)
-		if err == nil || errors.Is(err, errStale) {
+		if m.saveAtLast(f, j) == nil {
 			m.dropStage(f)
-		} else if m.ctx.Err() == nil {
-			m.count.failed.Add(1)
-			m.log.Error("file not uploaded", "err", err)
 		}
 		m.retire(f)
 	})
 }
 
-func (m *FS) saveAtLast(f *file) error {
+// saveAtLast uploads f as j. It returns an error only when the mount ends.
+func (m *FS) saveAtLast(f *file, j *job) error {
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
 		if m.beingWritten(f) {
 			return nil // whoever closes it last uploads it
 		}
+		round, urged := m.queue.attempt()
 		err := m.flushSpare(m.ctx, f)
-		if err == nil || objstore.Lasting(err) || errors.Is(err, errStale) {
-			return err
-		}
-		if errors.Is(err, errHalf) {
+		switch {
+		case err == nil, errors.Is(err, errStale):
+			return nil
+		case m.ctx.Err() != nil:
+			return m.ctx.Err()
+		case errors.Is(err, errHalf):
 			continue
 		}
-		m.log.Warn("upload waits for the store", "err", err)
-		if err := pause(m.ctx, wait); err != nil {
+		m.hindered(j, err, round)
+		if err := pauseUntil(m.ctx, wait, urged); err != nil {
 			return err
 		}
 	}

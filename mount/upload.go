@@ -170,11 +170,11 @@ func (u *upload) send(ctx context.Context, m *FS) (objstore.Info, error) {
 // beside keeps what was written to p under another name, since somebody else's
 // version stands there; the node makes way for that. It returns errStale.
 func (m *FS) beside(ctx context.Context, f *file, j *job, p manifest.Path) error {
-	m.count.conflicts.Add(1)
 	up, info, err := m.keepBeside(ctx, f, p)
 	if err != nil {
 		return fmt.Errorf("keep what was written to %s: %w", p, err)
 	}
+	m.count.conflicts.Add(1)
 	up.file.Rev = string(info.Rev)
 	m.log.Warn("somebody else wrote the file first; kept beside", "path", p, "kept", up.file.Path)
 	f.mu.Lock()

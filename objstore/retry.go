@@ -89,6 +89,15 @@ type onceKey struct{}
 // looks at what is there before it tries again.
 func Once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
 
+// Heals reports whether the reason of err is one that people remove, while the
+// operation stays as it is: missing rights, a missing bucket, a certificate, a
+// clock.
+func Heals(err error) bool {
+	var e interface{ Heals() bool }
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrNoBucket) || errors.Is(err, ErrTLS) ||
+		errors.As(err, &e) && e.Heals()
+}
+
 // A trial is one operation and its attempts.
 type trial struct {
 	*retried

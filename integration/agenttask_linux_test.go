@@ -197,6 +197,32 @@ file_mounts:
 	stop(t, p)
 }
 
+// TestAgentGCS has a bucket of Google's as a copy, a mount, a part and an object.
+func TestAgentGCS(t *testing.T) {
+	t.Parallel()
+	server := servers.GCS(t)
+	r := &rig{home: program.NewHome(t)}
+	r.home.Env = append(r.home.Env, server.Environ()...)
+	bucket := server.NewBucket(t)
+	source := t.TempDir()
+	write(t, filepath.Join(source, "sub/file"), "content")
+	r.home.MustRun(t, "sync", source, "--to", "gs://"+bucket)
+	w := r.newWorker(t, fmt.Sprintf(`
+file_mounts:
+  WORKER/copy: gs://%[1]s
+  WORKER/part: gs://%[1]s/sub
+  WORKER/one/file: gs://%[1]s/sub/file
+  WORKER/mount: {source: "gs://%[1]s", mode: MOUNT}
+  WORKER/missing: gs://%[1]s/missing
+`, bucket))
+	p := w.agent(t, "--poll", "200ms")
+	w.wantFiles(t, map[string]string{"copy/sub/file": "content", "part/file": "content", "one/file": "content", "mount/sub/file": "content"})
+	p.Wait("the missing prefix", func(v map[string]any) bool { return v["path"] == w.path("missing") && v["error"] != nil })
+	write(t, w.path("mount/sub/file"), "other content")
+	w.wantFiles(t, map[string]string{"copy/sub/file": "other content", "one/file": "other content"})
+	stop(t, p)
+}
+
 // TestScratch is the document's use case 3: a path that can be written, and all
 // that is written is in the bucket.
 func TestScratch(t *testing.T) {

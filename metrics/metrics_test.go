@@ -47,6 +47,32 @@ func get(t *testing.T, h http.Handler, path string) (int, string) {
 	return w.Code, w.Body.String()
 }
 
+// A process may follow several storages, and one of them in two places.
+func TestSeveralStorages(t *testing.T) {
+	s := metrics.New("v1")
+	for i, storage := range []string{"a", "b", "a"} {
+		s.AddReplica(storage, func() metrics.Replica { return metrics.Replica{Generation: float64(i)} })
+	}
+	_, body := get(t, s.Handler(func() error { return nil }), "/metrics")
+	for _, want := range []string{`storage="a"} 0`, `storage="b"} 1`, `storage="a#2"} 2`} {
+		if !strings.Contains(body, "skyagent_replica_generation{"+want) {
+			t.Errorf("no %s in\n%s", want, body)
+		}
+	}
+	remove := s.AddReplica("c", func() metrics.Replica { return metrics.Replica{} })
+	remove()
+	if _, body := get(t, s.Handler(func() error { return nil }), "/metrics"); strings.Contains(body, `storage="c"`) {
+		t.Error("a part that was removed is exported")
+	}
+	one, two := s.Watch(), s.Watch()
+	one.Watches(3)
+	two.Watches(4)
+	one.Watches(1)
+	if _, body := get(t, s.Handler(func() error { return nil }), "/metrics"); !strings.Contains(body, "skyagent_watch_directories 5\n") {
+		t.Errorf("two watchers of 1 and 4 directories are not 5:\n%s", body)
+	}
+}
+
 func TestEveryMetricIsExportedAndDocumented(t *testing.T) {
 	s := full()
 	_, page := get(t, s.Handler(func() error { return nil }), "/metrics")
@@ -68,30 +94,6 @@ func TestEveryMetricIsExportedAndDocumented(t *testing.T) {
 	if err != nil || string(got) != doc.String() {
 		t.Errorf("docs/metrics.md is not what the code says (%v): run make docs", err)
 	}
-}
-
-// TestSeveralParts adds up what parts of one storage count, takes the least of
-// what cannot be added, and forgets a part that ended.
-func TestSeveralParts(t *testing.T) {
-	s := metrics.New("test")
-	part := func(generation, files float64) func() metrics.Replica {
-		return func() metrics.Replica { return metrics.Replica{Generation: generation, Files: files} }
-	}
-	remove := s.AddReplica("one", part(7, 10))
-	s.AddReplica("one", part(8, 5))
-	s.AddReplica("two", part(1, 1))
-	want := func(lines ...string) {
-		t.Helper()
-		_, page := get(t, s.Handler(func() error { return nil }), "/metrics")
-		for _, line := range lines {
-			if !strings.Contains(page, line+"\n") {
-				t.Errorf("no line %s", line)
-			}
-		}
-	}
-	want(`skyagent_replica_generation{storage="one"} 7`, `skyagent_replica_files{storage="one"} 15`, `skyagent_replica_files{storage="two"} 1`)
-	remove()
-	want(`skyagent_replica_generation{storage="one"} 8`, `skyagent_replica_files{storage="one"} 5`)
 }
 
 func TestValues(t *testing.T) {

@@ -12,6 +12,9 @@ import (
 
 // A Set is the metrics of one agent.
 type Set struct {
+	tablesMu sync.Mutex // guards tables
+	tables   []prometheus.Collector
+
 	reg  *prometheus.Registry
 	rows []Row
 
@@ -36,11 +39,6 @@ type Set struct {
 
 	applySeconds prometheus.Histogram
 	lagSeconds   prometheus.Histogram
-
-	tables   sync.Mutex // held while a table is made
-	sources  *table[Source]
-	replicas *table[Replica]
-	mounts   *table[Mount]
 }
 
 // New returns a Set with a registry of its own. version is the program's.

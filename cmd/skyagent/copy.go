@@ -176,7 +176,7 @@ func (pt *part) followReplica(ctx context.Context, dir string, f copyFlags) loop
 	pt.undo = append(pt.undo, pt.set.AddReplica(t.token(), func() metrics.Replica { return replicaMetrics(replica.Status()) }))
 	pt.oblige(nil)
 	pt.report(pt.presence(mountID(dir), "copy", "COPY", dir), func(r *agentRecord) { describeReplica(r, replica.Status(), pt.conn.Up()) })
-	drawn := p.showProgress(firstPass, "copying", replica.Progress)
+	drawn := pt.showProgress(firstPass, "copying", replica.Progress)
 	return loop{
 		part: pt,
 		run: func(ctx context.Context) error {

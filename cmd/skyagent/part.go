@@ -27,6 +27,7 @@ type part struct {
 	undo    []func()    // what is to be done when the part has ended
 	leaving chan string // holds why the part was asked to leave
 	asked   atomic.Bool // it was
+	done    atomic.Bool // it leaves because its work is done
 }
 
 // A loop is the main work of a part.
@@ -62,6 +63,22 @@ func partID(n int) string {
 		return fmt.Sprint(os.Getpid())
 	}
 	return fmt.Sprintf("%d-%d", os.Getpid(), n)
+}
+
+// isOneOfSeveral reports whether the agent has more parts.
+func (pt *part) isOneOfSeveral() bool {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	return len(pt.parts) > 1
+}
+
+// showProgress draws the part's progress, unless several would draw over one
+// another.
+func (pt *part) showProgress(ctx context.Context, what string, read func() syncer.Progress) (wait func()) {
+	if pt.isOneOfSeveral() {
+		return func() {}
+	}
+	return pt.p.showProgress(ctx, what, read)
 }
 
 // run runs l, publishes its last events, and ends the part's services.

@@ -8,9 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/storage"
 	"github.com/skyagent/skyagent/storage/registry"
@@ -190,44 +193,42 @@ func beingDeleted(name string) error {
 		"skyagent storage delete %s ends what was begun; then it can be made anew", name)
 }
 
-// A ledger writes into the registry how a storage of ours fares. The zero
-// ledger is that of others' storages, and writes nothing.
+// A ledger writes into the registry how a storage of ours fares. That of others'
+// storages is nil, and writes nothing.
 type ledger struct {
-	p     *program
-	name  string
-	first bool // the first upload is under way
+	p    *program
+	name string
+
+	mu    sync.Mutex // guards what follows
+	first bool       // the first upload is under way
 	last  registry.State
 }
 
 // enter claims a storage and returns its ledger.
-func (p *program) enter(ctx context.Context, t target, store objstore.Store) (ledger, error) {
+func (p *program) enter(ctx context.Context, t target, store objstore.Store) (*ledger, error) {
 	use, err := p.claim(ctx, t, store)
 	if err != nil || use == storage.Theirs {
-		return ledger{}, err
+		return nil, err
 	}
 	rec, _, err := p.recorded(ctx, t.name)
-	first := rec.State == registry.Init || rec.State == registry.Uploading || rec.State == registry.UploadFailed
-	return ledger{p: p, name: t.name, first: first}, err
-}
-
-// begin notes that the work on the storage begins.
-func (l *ledger) begin(ctx context.Context) error {
-	if l.name == "" {
-		return nil
+	if err != nil {
+		return nil, err
 	}
-	return l.set(ctx, l.state(syncer.SourceStatus{State: syncer.StateStarting}))
+	l := &ledger{p: p, name: t.name}
+	l.first = rec.State == registry.Init || rec.State == registry.Uploading || rec.State == registry.UploadFailed
+	return l, l.note(ctx, syncer.SourceStatus{State: syncer.StateStarting})
 }
 
 // keep notes the state that look returns whenever it changes, until ctx ends.
 // It ends with an error when the storage is being deleted.
 func (l *ledger) keep(ctx context.Context, look func() syncer.SourceStatus) error {
-	if l.name == "" {
+	if l == nil {
 		return nil
 	}
 	tick := time.NewTicker(ledgerTime)
 	defer tick.Stop()
 	for {
-		err := l.set(ctx, l.state(look()))
+		err := l.note(ctx, look())
 		if err == nil {
 			err = l.check(ctx)
 		}
@@ -242,11 +243,23 @@ func (l *ledger) keep(ctx context.Context, look func() syncer.SourceStatus) erro
 	}
 }
 
+// note notes how the work on the storage goes.
+func (l *ledger) note(ctx context.Context, st syncer.SourceStatus) error {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.set(ctx, l.state(st))
+}
+
 // end notes how the work on the storage ended.
 func (l *ledger) end(st syncer.SourceStatus, failed error) {
-	if l.name == "" {
+	if l == nil {
 		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	to := registry.Ready
 	var guarded *syncer.GuardedError
 	switch {
@@ -254,14 +267,22 @@ func (l *ledger) end(st syncer.SourceStatus, failed error) {
 		to = registry.Guarded
 	case l.first && (failed != nil || len(st.Failed) > 0 || st.State == syncer.StateStarting):
 		to = registry.UploadFailed
-	case failed != nil, len(st.Failed) > 0, st.State == syncer.StateDegraded, st.Dirty > 0:
+	case failed != nil, unsent(st), st.State == syncer.StateDegraded, st.Dirty > 0:
 		to = registry.Degraded
 	}
-	if err := l.set(context.Background(), to); err != nil && !errors.Is(err, registry.ErrDeleting) && !errors.Is(err, fs.ErrNotExist) {
+	if err := l.set(context.Background(), to); err != nil && !errors.Is(err, registry.ErrDeleting) {
 		l.p.ui.warn("state not recorded: %v", err)
 	}
 }
 
+// unsent reports whether the source has content that is not in the bucket.
+func unsent(st syncer.SourceStatus) bool {
+	return len(st.Failed) > 0 || slices.ContainsFunc(st.Skipped, func(k manifest.Skipped) bool {
+		return k.Why == manifest.SkipUnreadable || k.Why == manifest.SkipName
+	})
+}
+
+// state is called with mu held.
 func (l *ledger) state(st syncer.SourceStatus) registry.State {
 	switch st.State {
 	case syncer.StateStarting:
@@ -278,15 +299,7 @@ func (l *ledger) state(st syncer.SourceStatus) registry.State {
 	return registry.Syncing
 }
 
-// check finds out whether the storage is being deleted, or was.
-func (l *ledger) check(ctx context.Context) error {
-	rec, ours, err := l.p.recorded(ctx, l.name)
-	if err == nil && (!ours || rec.State == registry.Deleting) {
-		return beingDeleted(l.name)
-	}
-	return err
-}
-
+// set is called with mu held.
 func (l *ledger) set(ctx context.Context, to registry.State) error {
 	if to == l.last {
 		return nil
@@ -297,6 +310,15 @@ func (l *ledger) set(ctx context.Context, to registry.State) error {
 		return beingDeleted(l.name)
 	case err == nil:
 		l.last = to
+	}
+	return err
+}
+
+// check finds out whether the storage is being deleted, or was.
+func (l *ledger) check(ctx context.Context) error {
+	rec, ours, err := l.p.recorded(ctx, l.name)
+	if err == nil && (!ours || rec.State == registry.Deleting) {
+		return beingDeleted(l.name)
 	}
 	return err
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -75,6 +74,9 @@ func (p *program) createStorage(ctx context.Context, name string, f createFlags)
 		if err == nil {
 			err = withHint(fmt.Errorf("storage %s is there already", name), "skyagent storage info %s tells of it", name)
 		}
+		return err
+	}
+	if err := checkNewName(t); err != nil {
 		return err
 	}
 	store, err := p.openStore(ctx, t, "", nil)
@@ -232,5 +234,3 @@ func lineOf(rec registry.Record, state *storageState) storageLine {
 	return storageLine{Name: rec.Name, Created: rec.Created.UTC().Format("2006-01-02T15:04:05.000Z"), Store: string(rec.Store), Command: rec.Command,
 		Status: string(rec.State), URL: rec.URL, Persistent: rec.Persistent, storageState: state}
 }
-
-var errNotConfirmed = errors.New("not confirmed: nothing was deleted")

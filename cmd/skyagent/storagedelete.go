@@ -103,6 +103,8 @@ func (p *program) match(records []registry.Record, patterns []string) []registry
 	return slices.DeleteFunc(slices.Clone(records), func(rec registry.Record) bool { return !chosen[rec.Name] })
 }
 
+var errNotConfirmed = errors.New("not confirmed: nothing was deleted")
+
 // confirm shows what is to be deleted, and asks.
 func (p *program) confirm(chosen []registry.Record) error {
 	p.ui.print(registry.Table(p.settled(chosen), time.Now()))
@@ -330,4 +332,22 @@ func (p *program) dispose(ctx context.Context, rec registry.Record) error {
 	}
 	return withHint(fmt.Errorf("storage %s stays although it is not persistent: not all of its source was uploaded", rec.Name),
 		"run skyagent sync to upload the rest, or skyagent storage delete %s to give it up", rec.Name)
+}
+
+// disposeAfter ends the storage of a watch that ended by its own, if it is not
+// to stay and nobody else watches it.
+func (p *program) disposeAfter(ctx context.Context, books *ledger) {
+	if books == nil {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	rec, ours, err := p.recorded(ctx, books.name)
+	if err == nil && ours && !rec.Persistent && len(p.partsOf(rec.URL, isWatch)) == 0 {
+		err = p.dispose(ctx, rec)
+	}
+	if err != nil {
+		p.partly.Store(true)
+		p.ui.warn("%s", oneLine(err.Error()))
+		p.ui.hint(err)
+	}
 }

@@ -68,9 +68,6 @@ func (p *program) syncOne(ctx context.Context, t target, tree manifest.Tree, f s
 	opts := p.sourceOptions(store, key, t, tree, f)
 	opts.Announcer = announcer
 	source := syncer.NewSource(opts)
-	if err := books.begin(ctx); err != nil {
-		return err
-	}
 	drawing, drawn := context.WithCancel(ctx)
 	wait := p.showProgress(drawing, "syncing", source.Progress)
 	err = source.Sync(ctx)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,7 @@ type sourceFlags struct {
 	takeover        bool
 	task            string // a task file
 	hosts           hostFlags
+	untilDone       bool
 }
 
 func (f *sourceFlags) register(cmd *cobra.Command) {
@@ -62,6 +64,7 @@ what changes. What a host has of its own is not deleted.`,
 	}
 	f.register(cmd)
 	cmd.Flags().BoolVar(&f.once, "once", false, "one pass, then exit (the same as sync)")
+	cmd.Flags().BoolVar(&f.untilDone, "until-done", false, "leave when workers have come and all of them have said good-bye")
 	return cmd
 }
 
@@ -93,9 +96,27 @@ func (p *program) watch(ctx context.Context, pairs []pair, plain []hosts.Mount, 
 		loops = append(loops, pt.watchSource(ctx, pairs[i].tree, f))
 	}
 	if len(plain) > 0 {
-		loops = append(loops, a.watchForHosts(plain, f))
+		l := a.watchForHosts(plain, f)
+		if f.untilDone {
+			lastEnds(loops, func() { l.part.leave("its storages are done") })
+		}
+		loops = append(loops, l)
 	}
 	return a.run(ctx, loops...)
+}
+
+// lastEnds calls f when the last of loops has ended.
+func lastEnds(loops []loop, f func()) {
+	var left atomic.Int64
+	left.Store(int64(len(loops)))
+	for i, l := range loops {
+		loops[i].after = func(err error) {
+			l.after(err)
+			if left.Add(-1) == 0 {
+				f()
+			}
+		}
+	}
 }
 
 // watchSource returns the loop that keeps the part's storage in step with tree.
@@ -110,12 +131,16 @@ func (pt *part) watchSource(ctx context.Context, tree manifest.Tree, f sourceFla
 	opts.Announcer = publisher
 	firstPass, passed := context.WithCancel(ctx)
 	var source *syncer.Source
+	var books *ledger
 	opts.Committed = func(c syncer.Committed) {
 		pt.set.Committed(len(c.Changes), c.Took)
-		p.sayCommitted(c, source.Status().State)
+		p.sayCommitted(pt, c, source.Status().State)
 	}
 	opts.Ready = func() {
 		passed()
+		if err := books.note(ctx, source.Status()); err != nil {
+			pt.log.Warn("state not recorded", "err", err)
+		}
 		pt.setReady()
 		p.sayReady(source.Status(), pt, tree.String())
 		pt.service("uploads", func(ctx context.Context) error {
@@ -127,8 +152,10 @@ func (pt *part) watchSource(ctx context.Context, tree manifest.Tree, f sourceFla
 	pt.undo = append(pt.undo, pt.set.AddSource(t.token(), func() metrics.Source { return sourceMetrics(source.Status()) }))
 	pt.oblige(nil)
 	pt.report(pt.presence(pt.key.ID(), "watch", "", tree.String()), func(r *agentRecord) { describeSource(r, source.Status(), pt.conn.Up()) })
-	drawn := p.showProgress(firstPass, "syncing", source.Progress)
-	var books ledger
+	if f.untilDone {
+		pt.service("until done", pt.untilDone)
+	}
+	drawn := pt.showProgress(firstPass, "syncing", source.Progress)
 	return loop{
 		part: pt,
 		run: func(ctx context.Context) error {
@@ -147,24 +174,32 @@ func (pt *part) watchSource(ctx context.Context, tree manifest.Tree, f sourceFla
 			if err == nil {
 				p.ui.say("left at generation %d", source.Status().Pos.Generation)
 			}
+			if err == nil && pt.done.Load() {
+				p.disposeAfter(ctx, books)
+			}
 		},
 	}
 }
 
 // A generationLine is what watch --json prints for every commit.
 type generationLine struct {
+	Storage       string  `json:"storage,omitempty"` // where several are watched
 	Generation    uint64  `json:"generation"`
 	Changes       int     `json:"changes"`
 	UploadedBytes int64   `json:"uploaded_bytes"`
 	Seconds       float64 `json:"seconds"`
 }
 
-func (p *program) sayCommitted(c syncer.Committed, state syncer.State) {
+func (p *program) sayCommitted(pt *part, c syncer.Committed, state syncer.State) {
+	var name, prefix string
+	if pt.isOneOfSeveral() {
+		name, prefix = pt.target.name, pt.target.name+": "
+	}
 	if state != syncer.StateStarting {
-		p.ui.say("generation %d: %s, %s uploaded in %s", c.Pos.Generation,
+		p.ui.say("%sgeneration %d: %s, %s uploaded in %s", prefix, c.Pos.Generation,
 			plural(len(c.Changes), "change"), bytesOf(c.UploadedBytes), round(c.Took))
 	}
-	p.ui.record(generationLine{c.Pos.Generation, len(c.Changes), c.UploadedBytes, c.Took.Seconds()})
+	p.ui.record(generationLine{name, c.Pos.Generation, len(c.Changes), c.UploadedBytes, c.Took.Seconds()})
 }
 
 // A readyLine is what watch --json prints once it is live.

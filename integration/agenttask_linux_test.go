@@ -137,10 +137,10 @@ run: ls
 	}
 }
 
-// TestD30MissingPrefix wants a prefix, an object or a bucket that is not there to
+// TestD30MissingPrefixOnWorker wants a prefix, an object or a bucket that is not there to
 // be an error, which the other file mounts do not feel, and to be brought once
 // it is there.
-func TestD30MissingPrefix(t *testing.T) {
+func TestD30MissingPrefixOnWorker(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	store := r.store(t)

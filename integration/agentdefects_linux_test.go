@@ -80,6 +80,9 @@ func TestD06RemoteDelete(t *testing.T) {
 	write(t, w.path("copy/own"), "the worker's")
 	must(t, os.Remove(filepath.Join(r.source, "gone")))
 	w.wantFiles(t, map[string]string{"copy/gone": "", "copy/kept": "kept", "copy/own": "the worker's"})
+	if _, err := os.Lstat(r.object("own")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a write into a copy is in the bucket: %v", err)
+	}
 }
 
 // TestD10Modes has a program stay one, and an empty directory be there.

@@ -67,6 +67,8 @@ With ` + "`--json`" + ` a command prints one JSON object, or one a line for stre
 - ` + "`copy --json`" + `: a line an applied step ` + "`generation, changes, failed, seconds, lag_seconds`" + `, and the line with ` + "`ready`" + ` when the first generation is in place.
 - ` + "`status --json`" + `: ` + "`storage, bus, sources: [id, host, pid, path, generation, state, reason, dirty, skipped, failed, left, seen], workers: [id, host, mode, path, generation, lag, state, reason, partial, left, seen]`" + `. States: STARTING, READY, SYNCING, PARTIAL, DEGRADED, GUARDED; AWAY is a source that nobody watches.
 - ` + "`mount --json`" + `: the line with ` + "`ready`" + ` when the tree is there and programs may read.
+- ` + "`agent --json`" + `: the lines of its copies and mounts; ` + "`path, error, retry_seconds`" + ` for a file mount that failed; ` + "`ready, task, mounts, failed, seconds, metrics`" + ` once, when every file mount was tried.
+- ` + "`watch --json` and `sync --json`" + ` with ` + "`--host`" + `: a line a transfer ` + "`host, source, path, first, sent, deleted, seconds, error, retry_seconds`" + `; ` + "`status --json`" + ` then ends with ` + "`hosts: [host, source, path, state, reason, files, pending, skipped]`" + `.
 - ` + "`refresh --json`" + `: a line a path ` + "`path, mount, seconds`" + `.
 - ` + "`mount flush --json`" + `: a line a mount ` + "`mount, left, seconds`" + `; ` + "`left`" + ` changes are not in the bucket when the time is up.
 - ` + "`events --json`" + `: the event as published.

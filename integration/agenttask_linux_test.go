@@ -290,10 +290,11 @@ func TestAgentTellsSystemd(t *testing.T) {
 	if code, page := health(); code != http.StatusServiceUnavailable || !strings.Contains(page, w.path("missing")+": ") {
 		t.Errorf("health is %d %q", code, page)
 	}
-	st := statusOf(t, w.home, r.url+"/missing")
-	if len(st.Workers) != 1 || st.Workers[0].State != "DEGRADED" || !strings.Contains(st.Workers[0].Reason, "neither an object nor a prefix") {
-		t.Errorf("status %+v", st)
-	}
+	var st status
+	waitFor(t, "status", func() bool {
+		st = statusOf(t, w.home, r.url+"/missing")
+		return len(st.Workers) == 1 && st.Workers[0].State == "DEGRADED" && strings.Contains(st.Workers[0].Reason, "neither an object nor a prefix")
+	}, func() any { return st })
 	stranger(t, r.store(t), "missing/file", "no longer")
 	waitFor(t, "health", func() bool { code, _ := health(); return code == http.StatusOK })
 	stop(t, p)

@@ -8,7 +8,7 @@ GOTAGS := disable_grpc_modules
 # A first run builds the pinned test servers, which takes minutes.
 TIMEOUT := 40m
 
-.PHONY: linuxtree delta hosts peers build test race lint cross bench docs minio fsx
+.PHONY: linuxtree delta hosts peers build test race lint cross bench docs minio fsx compose
 
 build:
 	CGO_ENABLED=0 go build -tags $(GOTAGS) -trimpath -ldflags '$(LDFLAGS)' -o bin/skyagent ./cmd/skyagent
@@ -31,6 +31,13 @@ lint:
 minio:
 	go vet -tags $(GOTAGS),minio ./objstore/s3
 	go test -timeout $(TIMEOUT) -tags $(GOTAGS),minio -run MinIO ./objstore/s3
+
+# What people do first: docker-compose.yml, brought up and used, and the first
+# command of the README. It needs Linux, root, and Docker with
+# compose, and says so where it has not; it starts the engine when none runs.
+compose:
+	go vet -tags $(GOTAGS),compose ./integration
+	go test -tags $(GOTAGS),compose -timeout $(TIMEOUT) -count 1 -run 'TestCompose$$|TestNewcomer' -v ./integration
 
 cross:
 	GOOS=darwin GOARCH=arm64 go vet -tags $(GOTAGS) ./...

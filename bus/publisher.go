@@ -31,6 +31,10 @@ type Publisher struct {
 	log     *slog.Logger
 	wake    chan struct{} // holds one token when the outbox has changed
 
+	// Published is called for every event that the server has; nil is nobody.
+	// Set it before Run.
+	Published func()
+
 	mu     sync.Mutex      // guards the rest
 	outbox *manifest.Event // announced and not yet published
 	empty  chan struct{}   // closed when the outbox becomes empty; nil while it is
@@ -171,6 +175,9 @@ func (p *Publisher) publishNext(ctx context.Context, e *manifest.Event) error {
 	bare.Changes = nil
 	p.last, p.lastID, p.beacon = m, id, &bare
 	p.done(e)
+	if p.Published != nil {
+		p.Published()
+	}
 	return nil
 }
 

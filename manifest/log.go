@@ -296,13 +296,13 @@ func (l *Log) checkpoints(ctx context.Context) ([]uint64, error) {
 	return list, nil
 }
 
-// Checkpoint writes m, which is the manifest at pos.
-func (l *Log) Checkpoint(ctx context.Context, pos Position, m *Manifest) error {
+// Checkpoint writes m, which is the manifest at pos, and returns its size there.
+func (l *Log) Checkpoint(ctx context.Context, pos Position, m *Manifest) (size int, err error) {
 	b := EncodeCheckpoint(Checkpoint{Epoch: pos.Epoch, Generation: pos.Generation, Commit: pos.Commit, Manifest: m})
 	if _, err := l.bucket.Create(ctx, l.checkpointKey(pos.Generation), b); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("write checkpoint %d: %w", pos.Generation, err)
+		return 0, fmt.Errorf("write checkpoint %d: %w", pos.Generation, err)
 	}
-	return nil
+	return len(b), nil
 }
 
 const (

@@ -161,7 +161,7 @@ func (c *chain) grow(n int) {
 
 func (c *chain) checkpoint(g int) {
 	c.t.Helper()
-	if err := c.log.Checkpoint(c.t.Context(), c.places[g], c.states[g]); err != nil {
+	if _, err := c.log.Checkpoint(c.t.Context(), c.places[g], c.states[g]); err != nil {
 		c.t.Fatal(err)
 	}
 }

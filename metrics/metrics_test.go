@@ -33,8 +33,11 @@ func full() *metrics.Set {
 	s.Watch().Settled(5 * time.Millisecond)
 	s.Bus().Up(true)
 	s.Bus().Dropped("forged")
+	s.Bus().Dropped("a reason that nobody knows")
+	s.Bus().Published()
 	s.Committed(3, time.Millisecond)
 	s.Applied(time.Millisecond, time.Second)
+	s.Visible(time.Millisecond)
 	s.StoreOperation("put", time.Millisecond, 10, "throttled")
 	s.StoreRetry("put")
 	return s
@@ -47,37 +50,11 @@ func get(t *testing.T, h http.Handler, path string) (int, string) {
 	return w.Code, w.Body.String()
 }
 
-// A process may follow several storages, and one of them in two places.
-func TestSeveralStorages(t *testing.T) {
-	s := metrics.New("v1")
-	for i, storage := range []string{"a", "b", "a"} {
-		s.AddReplica(storage, func() metrics.Replica { return metrics.Replica{Generation: float64(i)} })
-	}
-	_, body := get(t, s.Handler(func() error { return nil }), "/metrics")
-	for _, want := range []string{`storage="a"} 0`, `storage="b"} 1`, `storage="a#2"} 2`} {
-		if !strings.Contains(body, "skyagent_replica_generation{"+want) {
-			t.Errorf("no %s in\n%s", want, body)
-		}
-	}
-	remove := s.AddReplica("c", func() metrics.Replica { return metrics.Replica{} })
-	remove()
-	if _, body := get(t, s.Handler(func() error { return nil }), "/metrics"); strings.Contains(body, `storage="c"`) {
-		t.Error("a part that was removed is exported")
-	}
-	one, two := s.Watch(), s.Watch()
-	one.Watches(3)
-	two.Watches(4)
-	one.Watches(1)
-	if _, body := get(t, s.Handler(func() error { return nil }), "/metrics"); !strings.Contains(body, "skyagent_watch_directories 5\n") {
-		t.Errorf("two watchers of 1 and 4 directories are not 5:\n%s", body)
-	}
-}
-
 func TestEveryMetricIsExportedAndDocumented(t *testing.T) {
 	s := full()
 	_, page := get(t, s.Handler(func() error { return nil }), "/metrics")
 	var doc strings.Builder
-	doc.WriteString("# Metrics\n\nServed at `http://127.0.0.1:9464/metrics` (`--metrics`), beside those of Go and of the process. Histograms carry native and classic buckets. `make docs` writes this table.\n\n| name | type | labels | meaning |\n|---|---|---|---|\n")
+	doc.WriteString("# Metrics\n\nServed at `http://127.0.0.1:9464/metrics` (`--metrics`), beside those of Go and of the process. Histograms carry native and classic buckets. The values of labels come from fixed sets, with `other` for what is in none; a storage's name is the only free one. [monitoring.md](monitoring.md) has dashboards and alerts. `make docs` writes this table.\n\n| name | type | labels | meaning |\n|---|---|---|---|\n")
 	for _, r := range s.Rows() {
 		fmt.Fprintf(&doc, "| `%s` | %s | %s | %s |\n", r.Name, r.Type, strings.Join(r.Labels, ", "), r.Help)
 		if !strings.Contains(page, "# TYPE "+r.Name+" "+r.Type+"\n") {
@@ -96,6 +73,30 @@ func TestEveryMetricIsExportedAndDocumented(t *testing.T) {
 	}
 }
 
+// TestSeveralParts adds up what parts of one storage count, takes the least of
+// what cannot be added, and forgets a part that ended.
+func TestSeveralParts(t *testing.T) {
+	s := metrics.New("test")
+	part := func(generation, files float64) func() metrics.Replica {
+		return func() metrics.Replica { return metrics.Replica{Generation: generation, Files: files} }
+	}
+	remove := s.AddReplica("one", part(7, 10))
+	s.AddReplica("one", part(8, 5))
+	s.AddReplica("two", part(1, 1))
+	want := func(lines ...string) {
+		t.Helper()
+		_, page := get(t, s.Handler(func() error { return nil }), "/metrics")
+		for _, line := range lines {
+			if !strings.Contains(page, line+"\n") {
+				t.Errorf("no line %s", line)
+			}
+		}
+	}
+	want(`skyagent_replica_generation{storage="one"} 7`, `skyagent_replica_files{storage="one"} 15`, `skyagent_replica_files{storage="two"} 1`)
+	remove()
+	want(`skyagent_replica_generation{storage="one"} 8`, `skyagent_replica_files{storage="one"} 5`)
+}
+
 func TestValues(t *testing.T) {
 	_, page := get(t, full().Handler(func() error { return nil }), "/metrics")
 	for _, want := range []string{
@@ -107,7 +108,11 @@ func TestValues(t *testing.T) {
 		`skyagent_mount_read_store_bytes_total{storage="data"} 4`,
 		`skyagent_store_bytes_total{op="put"} 10`,
 		`skyagent_store_errors_total{kind="throttled",op="put"} 1`,
+		`skyagent_store_errors_total{kind="not_found",op="head"} 0`,
 		`skyagent_bus_dropped_total{reason="forged"} 1`,
+		`skyagent_bus_dropped_total{reason="other"} 1`,
+		`skyagent_bus_published_total 1`,
+		`skyagent_visible_seconds_count 1`,
 		`skyagent_apply_lag_seconds_count 1`,
 	} {
 		if !strings.Contains(page, want+"\n") {

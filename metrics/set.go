@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -12,9 +13,6 @@ import (
 
 // A Set is the metrics of one agent.
 type Set struct {
-	tablesMu sync.Mutex // guards tables
-	tables   []prometheus.Collector
-
 	reg  *prometheus.Registry
 	rows []Row
 
@@ -36,9 +34,16 @@ type Set struct {
 	busUp        prometheus.Gauge
 	busDropped   *prometheus.CounterVec
 	busDelivered prometheus.Counter
+	busPublished prometheus.Counter
 
-	applySeconds prometheus.Histogram
-	lagSeconds   prometheus.Histogram
+	applySeconds   prometheus.Histogram
+	lagSeconds     prometheus.Histogram
+	visibleSeconds prometheus.Histogram
+
+	tables   sync.Mutex // held while a table is made
+	sources  *table[Source]
+	replicas *table[Replica]
+	mounts   *table[Mount]
 }
 
 // New returns a Set with a registry of its own. version is the program's.
@@ -49,31 +54,40 @@ func New(version string) *Set {
 	s.newStore()
 	s.newBus()
 	s.newSync()
-	info := s.gaugeVec("build_info", "Always 1; the label says which build runs.", "version")
-	info.WithLabelValues(version).Set(1)
+	s.newBuildInfo(version)
 	return s
 }
 
+func (s *Set) newBuildInfo(version string) {
+	const name, help = "build_info", "Always 1; the labels say which build runs."
+	s.row("gauge", name, help, "goversion", "version")
+	s.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: namespace, Name: name, Help: help,
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
+	}, func() float64 { return 1 }))
+}
+
 func (s *Set) newWatcher() {
-	s.watchEvents = s.counterVec("watch_events_total", "File system events seen, by kind.", "op")
+	s.watchEvents = s.counterVec("watch_events_total", "File system events seen, by kind.", label{"op", watchOps})
 	s.watchOverflows = s.counter("watch_overflows_total", "Times the kernel's event queue was full.")
-	s.watchRescans = s.counterVec("watch_rescans_total", "Walks of the whole tree, by what asked for them.", "reason")
+	s.watchRescans = s.counterVec("watch_rescans_total", "Walks of the whole tree, by what asked for them.", label{"reason", rescanReasons})
 	s.watchSettle = s.histogram("watch_settle_seconds", "From the first event of a path until it was settled.", settleBuckets)
 	s.watchDirty = s.gauge("watch_dirty_paths", "Paths that changed and have not settled.")
 	s.watches = s.gauge("watch_directories", "Directories that are watched.")
 }
 
 func (s *Set) newStore() {
-	s.storeSeconds = s.histogramVec("store_request_seconds", "Time of store operations, with their retries.", latencyBuckets, "op")
-	s.storeBytes = s.counterVec("store_bytes_total", "Bytes of content sent to and read from the store.", "op")
-	s.storeErrors = s.counterVec("store_errors_total", "Store operations that ended in an error, by kind.", "op", "kind")
-	s.storeRetries = s.counterVec("store_retries_total", "Store operations tried again.", "op")
+	s.storeSeconds = s.histogramVec("store_request_seconds", "Time of store operations, with their retries.", latencyBuckets, label{"op", storeOps})
+	s.storeBytes = s.counterVec("store_bytes_total", "Bytes of content sent to and read from the store.", label{"op", storeOps})
+	s.storeErrors = s.counterVec("store_errors_total", "Store operations that ended in an error, by kind.", label{"op", storeOps}, label{"kind", storeErrors})
+	s.storeRetries = s.counterVec("store_retries_total", "Store operations tried again.", label{"op", storeOps})
 }
 
 func (s *Set) newBus() {
 	s.busUp = s.gauge("bus_up", "1 while the bus is connected.")
 	s.busDelivered = s.counter("bus_delivered_total", "Events received and found to be genuine.")
-	s.busDropped = s.counterVec("bus_dropped_total", "Events received and dropped, by reason.", "reason")
+	s.busDropped = s.counterVec("bus_dropped_total", "Events received and dropped, by reason.", label{"reason", dropReasons})
+	s.busPublished = s.counter("bus_published_total", "Events that the bus took.")
 }
 
 func (s *Set) newSync() {
@@ -81,6 +95,7 @@ func (s *Set) newSync() {
 	s.commitChanges = s.histogram("commit_changes", "Changes of a commit.", prometheus.ExponentialBuckets(1, 4, 8))
 	s.applySeconds = s.histogram("apply_seconds", "Time a replica took to put one step in place.", latencyBuckets)
 	s.lagSeconds = s.histogram("apply_lag_seconds", "From a commit, by its writer's clock, until it was in place.", latencyBuckets)
+	s.visibleSeconds = s.histogram("visible_seconds", "From the save of a file, by its modification time, until it was in place on the replica.", latencyBuckets)
 }
 
 var (
@@ -102,20 +117,24 @@ func (s *Set) Applied(took, lag time.Duration) {
 	}
 }
 
+// Visible reports that a file came into place, this long after it was saved.
+func (s *Set) Visible(after time.Duration) { s.visibleSeconds.Observe(after.Seconds()) }
+
 // StoreOperation reports one operation of a store; kind names its error and is
 // "" for none.
 func (s *Set) StoreOperation(op string, took time.Duration, bytes int64, kind string) {
+	op = among(storeOps, op)
 	s.storeSeconds.WithLabelValues(op).Observe(took.Seconds())
 	if bytes > 0 {
 		s.storeBytes.WithLabelValues(op).Add(float64(bytes))
 	}
 	if kind != "" {
-		s.storeErrors.WithLabelValues(op, kind).Inc()
+		s.storeErrors.WithLabelValues(op, among(storeErrors, kind)).Inc()
 	}
 }
 
 // StoreRetry reports that an operation is tried again.
-func (s *Set) StoreRetry(op string) { s.storeRetries.WithLabelValues(op).Inc() }
+func (s *Set) StoreRetry(op string) { s.storeRetries.WithLabelValues(among(storeOps, op)).Inc() }
 
 const namespace = "skyagent"
 
@@ -142,9 +161,12 @@ func (s *Set) counter(name, help string) prometheus.Counter {
 	return c
 }
 
-func (s *Set) counterVec(name, help string, labels ...string) *prometheus.CounterVec {
-	s.row("counter", name, help, labels...)
-	c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+func (s *Set) counterVec(name, help string, labels ...label) *prometheus.CounterVec {
+	s.row("counter", name, help, names(labels)...)
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, names(labels))
+	for values := range combinations(labels) {
+		c.WithLabelValues(values...)
+	}
 	s.reg.MustRegister(c)
 	return c
 }
@@ -156,13 +178,6 @@ func (s *Set) gauge(name, help string) prometheus.Gauge {
 	return g
 }
 
-func (s *Set) gaugeVec(name, help string, labels ...string) *prometheus.GaugeVec {
-	s.row("gauge", name, help, labels...)
-	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
-	s.reg.MustRegister(g)
-	return g
-}
-
 func (s *Set) histogram(name, help string, buckets []float64) prometheus.Histogram {
 	s.row("histogram", name, help)
 	h := prometheus.NewHistogram(histogramOpts(name, help, buckets))
@@ -170,9 +185,12 @@ func (s *Set) histogram(name, help string, buckets []float64) prometheus.Histogr
 	return h
 }
 
-func (s *Set) histogramVec(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-	s.row("histogram", name, help, labels...)
-	h := prometheus.NewHistogramVec(histogramOpts(name, help, buckets), labels)
+func (s *Set) histogramVec(name, help string, buckets []float64, labels ...label) *prometheus.HistogramVec {
+	s.row("histogram", name, help, names(labels)...)
+	h := prometheus.NewHistogramVec(histogramOpts(name, help, buckets), names(labels))
+	for values := range combinations(labels) {
+		h.WithLabelValues(values...)
+	}
 	s.reg.MustRegister(h)
 	return h
 }

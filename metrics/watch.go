@@ -17,13 +17,15 @@ type Watch struct {
 func (s *Set) Watch() *Watch { return &Watch{s: s} }
 
 // Event counts one event of the file system.
-func (w *Watch) Event(op string) { w.s.watchEvents.WithLabelValues(op).Inc() }
+func (w *Watch) Event(op string) { w.s.watchEvents.WithLabelValues(among(watchOps, op)).Inc() }
 
 // Overflow counts a loss of events.
 func (w *Watch) Overflow() { w.s.watchOverflows.Inc() }
 
 // Rescan counts a walk of the tree that was asked for.
-func (w *Watch) Rescan(reason string) { w.s.watchRescans.WithLabelValues(reason).Inc() }
+func (w *Watch) Rescan(reason string) {
+	w.s.watchRescans.WithLabelValues(among(rescanReasons, reason)).Inc()
+}
 
 // Dirty sets the number of paths that have not settled.
 func (w *Watch) Dirty(n int) {
@@ -54,7 +56,10 @@ func (s *Set) Bus() Bus { return Bus{s} }
 func (b Bus) Up(up bool) { b.s.busUp.Set(flag(up)) }
 
 // Dropped counts an event that was dropped.
-func (b Bus) Dropped(reason string) { b.s.busDropped.WithLabelValues(reason).Inc() }
+func (b Bus) Dropped(reason string) { b.s.busDropped.WithLabelValues(among(dropReasons, reason)).Inc() }
+
+// Published counts an event that the bus took.
+func (b Bus) Published() { b.s.busPublished.Inc() }
 
 // Delivered counts an event that is genuine.
 func (b Bus) Delivered() { b.s.busDelivered.Inc() }

@@ -282,8 +282,9 @@ func (s *Source) checkpoint(ctx context.Context, pos manifest.Position) {
 	s.mu.Unlock()
 	s.side.Go(func() {
 		defer func() { <-s.cp }()
-		err := s.wal.Checkpoint(ctx, pos, files)
+		size, err := s.wal.Checkpoint(ctx, pos, files)
 		if err == nil {
+			s.checkpointSize.Store(int64(size))
 			err = s.wal.Prune(ctx, time.Now())
 		}
 		if err != nil {

@@ -90,6 +90,7 @@ func (s *Source) takeScan(ctx context.Context, r scanned) {
 		s.skipped[skip.Name] = skip
 	}
 	s.scannedN++
+	s.entries += int64(r.scan.Seen)
 }
 
 // A view looks at paths of the source; it remembers which directories are

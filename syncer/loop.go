@@ -537,7 +537,7 @@ func (s *Source) publish() {
 	t.Pos = s.index.Position()
 	t.Files, t.Bytes = s.index.Files().Count(), s.index.Files().Bytes()
 	t.Dirty = len(s.busy) + len(s.retries.waiting) + len(s.guard.held)
-	t.Scans = int64(s.scannedN)
+	t.Scans, t.Scanned = int64(s.scannedN), s.entries
 	if len(t.Failed) > 0 || len(s.failed) > 0 {
 		t.Failed = maps.Clone(s.failed)
 	}
@@ -571,7 +571,9 @@ func (s *Source) state() (State, string) {
 func (s *Source) Status() SourceStatus {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.status
+	st := s.status
+	st.HashedBytes, st.CheckpointBytes = s.hashed.Load(), s.checkpointSize.Load()
+	return st
 }
 
 // Progress returns how much of what was found is done.

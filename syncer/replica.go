@@ -57,6 +57,9 @@ const (
 	// it doubles up to lastRetry.
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 30 * time.Second
+	// saveWindow is how long before its commit a file may have been saved for
+	// its modification time to be believed.
+	saveWindow = time.Minute
 	// patience is after how many tries a file that failed is believed to stay
 	// so: until then the source's next commit may well heal it.
 	patience = 3
@@ -515,6 +518,9 @@ func (r *Replica) report(head manifest.Position, done *result, began, written ti
 	}
 	for _, e := range done.placed {
 		info.Changes = append(info.Changes, e.Path)
+		if saved := e.ModTime(); r.ready && !e.IsDir() && !saved.After(written) && written.Sub(saved) < saveWindow {
+			info.Saved = append(info.Saved, max(0, time.Since(saved)))
+		}
 	}
 	info.Changes = append(info.Changes, done.gone...)
 	r.log.Info("applied", "generation", head.Generation, "changes", len(info.Changes), "failed", info.Failed,

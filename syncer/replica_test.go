@@ -136,6 +136,31 @@ func TestReplicaKeepsLocalWork(t *testing.T) {
 	}
 }
 
+// TestReplicaTellsOfSaves counts a save that it saw, and neither what it found
+// nor what has an older time.
+func TestReplicaTellsOfSaves(t *testing.T) {
+	r, _ := judged(t)
+	r.write("found", "1")
+	r.mustSync()
+	steps := make(chan syncer.Applied, 10)
+	f := r.follow(func(o *syncer.ReplicaOptions) { o.Applied = func(a syncer.Applied) { steps <- a } })
+	f.becomes(syncer.StateReady)
+	if a := <-steps; len(a.Changes) != 1 || len(a.Saved) != 0 {
+		t.Errorf("the first step was %+v", a)
+	}
+	r.write("saved", "2")
+	r.write("copied", "3")
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(r.disk("copied"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	r.mustSync()
+	f.events <- manifest.Event{} // look at the log
+	if a := <-steps; len(a.Changes) != 2 || len(a.Saved) != 1 || a.Saved[0] <= 0 || a.Saved[0] > time.Minute {
+		t.Errorf("the step after a save was %+v", a)
+	}
+}
+
 func TestReplicaHealsAtStart(t *testing.T) {
 	r, j := judged(t)
 	r.write("a", "1")

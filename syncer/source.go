@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -87,6 +88,7 @@ type Source struct {
 	scanning bool
 	rescan   string                     // a scan that is due when the running one ends
 	scannedN int                        // scans that ended well
+	entries  int64                      // that those saw
 	busy     map[manifest.Path]phase    // queued, in flight, or not yet committed
 	small    int                        // jobs under way that do not take long
 	again    map[manifest.Path]struct{} // busy, and dirty again
@@ -106,6 +108,9 @@ type Source struct {
 	side     sync.WaitGroup
 	once     bool // one pass, then end
 	ready    bool
+
+	hashed         atomic.Int64 // bytes read by workers
+	checkpointSize atomic.Int64 // of the last one
 
 	mu     sync.RWMutex // guards index and status; only the loop writes either
 	index  *manifest.Index
@@ -221,7 +226,7 @@ func (s *Source) bridge(ctx context.Context, pos manifest.Position, damage error
 	if err := s.acquire(ctx); err != nil {
 		return err
 	}
-	if err := s.wal.Checkpoint(ctx, pos, s.index.Files()); err != nil {
+	if _, err := s.wal.Checkpoint(ctx, pos, s.index.Files()); err != nil {
 		return err
 	}
 	return s.rebuild(ctx) // with the commits that follow, should there be any

@@ -38,6 +38,9 @@ type SourceStatus struct {
 	Conflicts                    int64
 	Unstable                     int64 // reads thrown away because the file changed
 	Scans                        int64
+	Scanned                      int64 // entries of the tree that those looked at
+	HashedBytes                  int64 // of the tree, read
+	CheckpointBytes              int64 // of the checkpoint written last; 0 before the first
 }
 
 // A Committed tells of one generation that was written.
@@ -73,6 +76,11 @@ type Applied struct {
 	Failed  int
 	Took    time.Duration
 	Lag     time.Duration // since the commit, by the writer's clock; 0 when it is not known
+	// Saved has, for every file placed that was saved shortly before its commit,
+	// the time since then. Files whose modification time was set, as copying
+	// tools do, have no moment of a save; nor has what was there before the
+	// replica was in step for the first time.
+	Saved []time.Duration
 }
 
 // A Progress counts the work of a pass. Files and Bytes grow while the work is

@@ -140,6 +140,7 @@ func (s *Source) orphan(ctx context.Context, key string) bool {
 
 // hash fills in what the content says, and returns the content of a small file.
 func (s *Source) hash(file *manifest.Stable, partSize int64, f *manifest.File) (content []byte, err error) {
+	s.hashed.Add(f.Size)
 	if f.PartSize = manifest.PartSize(f.Size, partSize); f.PartSize > 0 {
 		f.Hash, f.Parts, err = file.Hash(f.PartSize)
 		return nil, err

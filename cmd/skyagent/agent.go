@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -172,12 +173,21 @@ func (a *agent) serveMetrics() error {
 		return withHint(err, "choose another address with --metrics, or --metrics off")
 	}
 	a.metricsURL = fmt.Sprintf("http://%s/metrics", l.Addr())
-	if l.Addr().String() != a.p.flags.metrics {
+	switch wanted := portOf(a.p.flags.metrics); {
+	case wanted == "0":
+		a.p.ui.say("metrics at %s", a.metricsURL)
+	case wanted != portOf(l.Addr().String()):
 		a.p.ui.say("metrics at %s (%s is taken)", a.metricsURL, a.p.flags.metrics)
 	}
 	a.service("metrics", func(ctx context.Context) error { return a.set.Serve(ctx, l, a.isReady) })
 	a.service("bus gauge", a.gaugeBus)
 	return nil
+}
+
+// portOf returns the port of an address that was listened on.
+func portOf(addr string) string {
+	_, port, _ := net.SplitHostPort(addr)
+	return port
 }
 
 // warnWithoutBus says once that a bus that was named does not answer: nothing

@@ -164,6 +164,9 @@ func (pt *part) followReplica(ctx context.Context, dir string, f copyFlags) loop
 	var replica *syncer.Replica
 	opts.Applied = func(done syncer.Applied) {
 		pt.set.Applied(done.Took, done.Lag)
+		for _, after := range done.Saved {
+			pt.set.Visible(after)
+		}
 		hook.applied(done)
 		p.sayApplied(done, replica.Status().State)
 	}
@@ -254,6 +257,7 @@ func replicaMetrics(st syncer.ReplicaStatus) metrics.Replica {
 		FetchedFiles: float64(st.FetchedFiles), FetchedBytes: float64(st.FetchedBytes),
 		InlineFiles: float64(st.InlineFiles), ReusedBytes: float64(st.ReusedBytes),
 		Deleted: float64(st.Deleted), Conflicts: float64(st.Conflicts), Steps: float64(st.Generations), Polls: float64(st.Polls),
+		Degraded: st.State == syncer.StateDegraded,
 	}
 }
 

@@ -181,6 +181,8 @@ func sourceMetrics(st syncer.SourceStatus) metrics.Source {
 		CopiedFiles: float64(st.CopiedFiles), CopiedBytes: float64(st.CopiedBytes), ReusedBytes: float64(st.ReusedBytes),
 		Deleted: float64(st.Deleted), Commits: float64(st.Commits), Changes: float64(st.Changes),
 		Conflicts: float64(st.Conflicts), Unstable: float64(st.Unstable), Scans: float64(st.Scans),
+		ScannedEntries: float64(st.Scanned), HashedBytes: float64(st.HashedBytes), CheckpointBytes: float64(st.CheckpointBytes),
+		Degraded: st.State == syncer.StateDegraded,
 	}
 }
 

@@ -123,6 +123,7 @@ func lastEnds(loops []loop, f func()) {
 func (pt *part) watchSource(ctx context.Context, tree manifest.Tree, f sourceFlags) loop {
 	p, t := pt.p, pt.target
 	publisher := bus.NewPublisher(pt.conn, pt.key, t.token(), pt.log)
+	publisher.Published = pt.set.Bus().Published
 	pt.service("publisher", publisher.Run)
 	w := watcher.NewGroup(tree, func() watcher.Options { return watcher.Options{Log: pt.log, Observer: pt.set.Watch()} })
 	pt.service("watcher", w.Run)

@@ -12,13 +12,16 @@ import (
 // A tool is a server program that the Go tool can build.
 type tool struct {
 	name, pkg, version string
+
+	tags   string
+	static bool // runs where there is no libc, as in an image of nothing else
 }
 
 var (
-	versitygw  = tool{"versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0"}
-	fakeGCS    = tool{"fake-gcs-server", "github.com/fsouza/fake-gcs-server", "v1.56.1"}
-	natsServer = tool{"nats-server", "github.com/nats-io/nats-server/v2", "v2.15.2"}
-	minio      = tool{"minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c"}
+	versitygw  = tool{name: "versitygw", pkg: "github.com/versity/versitygw/cmd/versitygw", version: "v1.8.0", static: true}
+	fakeGCS    = tool{name: "fake-gcs-server", pkg: "github.com/fsouza/fake-gcs-server", version: "v1.56.1"}
+	natsServer = tool{name: "nats-server", pkg: "github.com/nats-io/nats-server/v2", version: "v2.15.2", static: true}
+	minio      = tool{name: "minio", pkg: "github.com/minio/minio", version: "v0.0.0-20260212201848-7aac2a2c5b7c"}
 )
 
 // binary returns the path of tl's program, built now if it never was. It skips
@@ -53,6 +56,9 @@ func (tl tool) ensure() (string, error) {
 		return "", err
 	}
 	dir := filepath.Join(cache, "servers", tl.name+"-"+tl.version)
+	if tl.static {
+		dir += "-static"
+	}
 	path := filepath.Join(dir, tl.name)
 	if runtime.GOOS == "windows" {
 		path += ".exe"
@@ -83,9 +89,12 @@ func (tl tool) build(dir, path string) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	cmd := exec.Command("go", "install", "-trimpath", "-ldflags=-s -w", tl.pkg+"@"+tl.version)
+	cmd := exec.Command("go", "install", "-trimpath", "-ldflags=-s -w", "-tags="+tl.tags, tl.pkg+"@"+tl.version)
 	cmd.Dir = tmp // outside the checkout, whose go.mod must not matter
 	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOBIN="+tmp)
+	if tl.static {
+		cmd.Env = append(cmd.Env, "CGO_ENABLED=0")
+	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go install %s@%s: %w\n%s", tl.pkg, tl.version, err, out)
 	}

@@ -1,6 +1,7 @@
 // Package servers starts the real servers that tests and benchmarks talk to:
 // versitygw (S3 over a directory), MinIO, fake-gcs-server (Google Cloud Storage in
-// memory) and nats-server, at pinned versions; and Proxy, which comes between a client and a server and counts or spoils requests.
+// memory), nats-server and Prometheus, at pinned versions; and Proxy, which comes
+// between a client and a server and counts or spoils requests.
 //
 // It promises that a server it returns answers, that nobody else uses its port
 // or its directory, and that it is gone when the test is. The binaries are

@@ -3,8 +3,8 @@ package servers
 import "testing"
 
 var (
-	rclone = tool{"rclone", "github.com/rclone/rclone", "v1.76.0"}
-	mc     = tool{"mc", "github.com/minio/mc", "v0.0.0-20250313080218-cf909e1063a9"}
+	rclone = tool{name: "rclone", pkg: "github.com/rclone/rclone", version: "v1.76.0"}
+	mc     = tool{name: "mc", pkg: "github.com/minio/mc", version: "v0.0.0-20250313080218-cf909e1063a9"}
 )
 
 // Rclone returns the path of rclone, which benchmarks compare with.

@@ -26,8 +26,8 @@ type part struct {
 	onReady func()      // told once it is ready; nil for nobody
 	undo    []func()    // what is to be done when the part has ended
 	leaving chan string // holds why the part was asked to leave
-	asked   atomic.Bool // it was
 	done    atomic.Bool // it leaves because its work is done
+	asked   atomic.Bool // it was
 }
 
 // A loop is the main work of a part.

@@ -91,11 +91,11 @@ func (p *program) claim(ctx context.Context, t target, store objstore.Store) (st
 	if t.store == "" {
 		return storage.Theirs, t.ensureBucket(ctx, store)
 	}
-	use, recorded, err := p.look(ctx, t, store)
+	use, rec, err := p.look(ctx, t, store)
 	if err == nil && use == storage.Make {
-		use, err = p.makeBucket(ctx, t, store, recorded)
+		use, err = p.makeBucket(ctx, t, store, rec.Name != "")
 	}
-	if err != nil || use == storage.Theirs {
+	if err != nil || use == storage.Theirs || rec.Command == p.commandLine() && rec.Persistent == t.persistent {
 		return use, err
 	}
 	return use, p.note(func(reg *registry.Registry) error {
@@ -103,23 +103,22 @@ func (p *program) claim(ctx context.Context, t target, store objstore.Store) (st
 	})
 }
 
-// look finds out how the bucket of a named storage may be used, and whether it
-// is recorded. It changes nothing.
-func (p *program) look(ctx context.Context, t target, store objstore.Store) (use storage.Use, recorded bool, err error) {
-	rec, recorded, err := p.recorded(ctx, t.name)
-	if err != nil {
-		return "", false, err
+// look finds out how the bucket of a named storage may be used, and what is
+// recorded of it: the zero Record when it is not ours. It changes nothing.
+func (p *program) look(ctx context.Context, t target, store objstore.Store) (use storage.Use, rec registry.Record, err error) {
+	if rec, _, err = p.recorded(ctx, t.name); err != nil {
+		return "", rec, err
 	}
-	if recorded && rec.State == registry.Deleting {
-		return "", true, beingDeleted(t.name)
+	if rec.State == registry.Deleting {
+		return "", rec, beingDeleted(t.name)
 	}
 	exists, err := store.BucketExists(ctx)
 	denied := t.mount != nil && errors.Is(err, fs.ErrPermission)
 	if err != nil && !denied {
-		return "", recorded, err
+		return "", rec, err
 	}
 	use, err = t.judge(storage.Bucket{Exists: exists, Denied: denied, Made: rec.Store})
-	return use, recorded, err
+	return use, rec, err
 }
 
 // judge says how the bucket may be used. A command line may name a bucket that
@@ -154,7 +153,13 @@ func (p *program) makeBucket(ctx context.Context, t target, store objstore.Store
 			return "", err
 		}
 	}
-	err := store.CreateBucket(ctx)
+	var err error
+	if t.region != "" {
+		store, err = p.openStore(ctx, t.inRegion(), "", nil)
+	}
+	if err == nil {
+		err = store.CreateBucket(ctx)
+	}
 	if err == nil {
 		p.ui.say("created %s bucket %s", strings.ToUpper(string(t.store)), t.name)
 		return storage.Make, nil
@@ -214,8 +219,11 @@ func (p *program) enter(ctx context.Context, t target, store objstore.Store) (*l
 	if err != nil {
 		return nil, err
 	}
-	l := &ledger{p: p, name: t.name}
+	l := &ledger{p: p, name: t.name, last: rec.State}
 	l.first = rec.State == registry.Init || rec.State == registry.Uploading || rec.State == registry.UploadFailed
+	if !l.first {
+		return l, nil // a pass that changes nothing writes nothing
+	}
 	return l, l.note(ctx, syncer.SourceStatus{State: syncer.StateStarting})
 }
 

@@ -69,7 +69,7 @@ func (p *program) deleteStorages(ctx context.Context, patterns []string, f delet
 		return nil
 	}
 	if !f.yes {
-		if err := p.confirm(chosen); err != nil {
+		if err := p.confirm(ctx, chosen); err != nil {
 			return err
 		}
 	}
@@ -105,9 +105,19 @@ func (p *program) match(records []registry.Record, patterns []string) []registry
 
 var errNotConfirmed = errors.New("not confirmed: nothing was deleted")
 
-// confirm shows what is to be deleted, and asks.
-func (p *program) confirm(chosen []registry.Record) error {
+// confirm shows what is to be deleted and who works with it, and asks.
+func (p *program) confirm(ctx context.Context, chosen []registry.Record) error {
 	p.ui.print(registry.Table(p.settled(chosen), time.Now()))
+	for _, rec := range chosen {
+		t, err := targetOf(rec)
+		if err != nil {
+			return err
+		}
+		agents, _ := p.agents(ctx, t)
+		for _, r := range agents {
+			p.ui.say("%s: %s of %s on %s", rec.Name, r.Role, r.Path, r.Host)
+		}
+	}
 	var names []string
 	for _, rec := range chosen {
 		names = append(names, rec.Name)
@@ -211,7 +221,14 @@ func (p *program) sendAway(ctx context.Context, url, why string, those func(agen
 
 // partsOf returns those parts of this machine's agents that work on a storage.
 func (p *program) partsOf(url string, those func(agentRecord) bool) []agentRecord {
-	return slices.DeleteFunc(localAgents(p.places.run), func(r agentRecord) bool { return r.Storage != url || !those(r) })
+	return slices.DeleteFunc(localAgents(p.places.run), func(r agentRecord) bool { return !sameBucket(r.Storage, url) || !those(r) })
+}
+
+// sameBucket compares two URLs without their parameters.
+func sameBucket(a, b string) bool {
+	a, _, _ = strings.Cut(a, "?")
+	b, _, _ = strings.Cut(b, "?")
+	return a == b
 }
 
 func isWatch(r agentRecord) bool { return !r.IsWorker() }
@@ -230,6 +247,7 @@ func (p *program) emptyBucket(ctx context.Context, t target) (deleted int64, abs
 		return 0, err == nil, err
 	}
 	var n atomic.Int64
+	word := p.beginLastWord(ctx, t, store)
 	drawing, drawn := context.WithCancel(ctx)
 	wait := p.showProgress(drawing, "deleting", func() syncer.Progress { return syncer.Progress{Files: n.Load() + 1, DoneFiles: n.Load()} })
 	err = deleteAll(ctx, store, &n)
@@ -240,6 +258,11 @@ func (p *program) emptyBucket(ctx context.Context, t target) (deleted int64, abs
 	}
 	if errors.Is(err, objstore.ErrNoBucket) {
 		err = nil // somebody else was faster
+	}
+	if err == nil {
+		word.say(ctx)
+	} else {
+		word.give(ctx)
 	}
 	if err == nil && t.store == storage.File {
 		removeEmpty(filepath.Dir(filepath.FromSlash(t.location.Bucket)), p.places.buckets)

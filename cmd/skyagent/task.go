@@ -272,7 +272,7 @@ func targetOfMount(m *storage.Mount) target {
 		t.name = m.Location.URL()
 		return t
 	}
-	t.store = m.Store
+	t.store, t.region = m.Store, m.Region
 	return t
 }
 

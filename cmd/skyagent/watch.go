@@ -23,14 +23,14 @@ type sourceFlags struct {
 	allowMassDelete bool
 	takeover        bool
 	task            string // a task file
-	hosts           hostFlags
 	untilDone       bool
+	hosts           hostFlags
 }
 
 func (f *sourceFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.name, "name", "", "storage `NAME` (default: the source's base name)")
-	flags.StringVar(&f.store, "store", "", "where a named storage lives: file, s3, r2 or gcs (default file)")
+	flags.StringVar(&f.store, "store", "", "where a named storage lives: file, s3, r2 or gcs (default file); its bucket is made when it is not there")
 	flags.StringVar(&f.to, "to", "", "sync straight to this bucket and prefix, a `URL`, instead of --name and --store")
 	flags.StringVarP(&f.task, "file", "f", "", "take storages and sources from a SkyPilot `TASK.yaml`")
 	flags.BoolVar(&f.delete, "delete", true, "propagate deletions of what this source put there")
@@ -47,9 +47,10 @@ func (p *program) watchCommand() *cobra.Command {
 		Long: `Scan a directory, bring its storage in step, announce it, and keep watching.
 Ctrl-C finishes what is under way and leaves; a second one leaves at once.
 Several sources appear in the storage each under its own name.
-With -f all storages of a SkyPilot task are made and kept in step, and its file
-mounts without a bucket are on every --host, by rsync over ssh: first all, then
-what changes. What a host has of its own is not deleted.`,
+With -f all storages of a SkyPilot task are made and kept in step: those that a
+task does not give a store live where credentials are, s3, gcs or r2, else in a
+directory. Its file mounts without a bucket are on every --host, by rsync over
+ssh: first all, then what changes. What a host has of its own is not deleted.`,
 		Args: f.args,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			pairs, plain, err := p.pairs(cmd.Context(), args, f)

@@ -275,6 +275,23 @@ func TestD27FIFO(t *testing.T) {
 	}
 }
 
+// TestD28Modes wants the modes of files and directories to be those of the source,
+// also after a change of nothing else.
+func TestD28Modes(t *testing.T) {
+	t.Parallel()
+	sshd := servers.Sshd(t)
+	target := filepath.Join(sshd.Dir, "target")
+	r := newRig(t, sshd.Config, target, sshd.Host)
+	write(t, filepath.Join(r.source, "dir/run.sh"), "#!/bin/sh")
+	must(t, os.Chmod(filepath.Join(r.source, "dir/run.sh"), 0o751))
+	must(t, os.Chmod(filepath.Join(r.source, "dir"), 0o711))
+	r.run(t)
+	r.waitSame(t, target)
+	must(t, os.Chmod(filepath.Join(r.source, "dir/run.sh"), 0o600))
+	must(t, os.Chmod(filepath.Join(r.source, "dir"), 0o700))
+	r.waitSame(t, target)
+}
+
 // TestKeepDeleted wants what is gone from the source to stay on the host, but for
 // what something else has replaced.
 func TestKeepDeleted(t *testing.T) {

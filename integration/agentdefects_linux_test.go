@@ -61,8 +61,12 @@ func TestD05SameSize(t *testing.T) {
 	other := newRig(t)
 	stranger(t, other.store(t), "file", "v1")
 	w = other.newWorker(t, fmt.Sprintf("file_mounts:\n  WORKER/copy: %[1]s\n  WORKER/single: %[1]s/file\n", other.url))
-	p := w.agent(t, "--poll", "200ms")
+	p := w.agent(t, "--poll", "200ms", "--exec", "cat >> "+w.path("changed"))
 	w.wantFiles(t, map[string]string{"copy/file": "v1", "single": "v1"})
+	waitFor(t, "the command for both", func() bool {
+		changed := read(t, w.path("changed"))
+		return strings.Contains(changed, "file\n") && strings.Contains(changed, "single\n")
+	})
 	stranger(t, other.store(t), "file", "v2")
 	w.wantFiles(t, map[string]string{"copy/file": "v2", "single": "v2"})
 	stop(t, p)

@@ -223,6 +223,43 @@ file_mounts:
 	stop(t, p)
 }
 
+// TestAgentMounter has another program mount, and wants what a watch saves to be
+// seen.
+func TestAgentMounter(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	nats := servers.NATS(t, servers.NATSOptions{})
+	write(t, filepath.Join(r.source, "file"), "one")
+	watch := r.watch(t, "--nats", nats.URL)
+	w := r.newWorker(t, "file_mounts:\n  WORKER/mount: {source: "+r.url+", mode: MOUNT}\n")
+	w.home.Env = append(w.home.Env, "PATH="+filepath.Dir(servers.Rclone(t))+":"+os.Getenv("PATH"))
+	p := w.agent(t, "--mounter", "rclone", "--nats", nats.URL)
+	w.wantFiles(t, map[string]string{"mount/file": "one"})
+	write(t, filepath.Join(r.source, "file"), "two, and longer")
+	waitShown(t, w.path("mount/file"), "two, and longer")
+	stop(t, p, watch)
+}
+
+// TestAgentNested has a mount within another one, which the task names later.
+func TestAgentNested(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	stranger(t, r.store(t), "file", "inner")
+	outer := r.server.NewBucket(t)
+	w := r.newWorker(t, fmt.Sprintf("file_mounts:\n  WORKER/mount/inner: {source: %s}\n  WORKER/mount: {source: s3://%s}\n", r.url, outer))
+	p := w.agent(t)
+	p.Ready()
+	w.wantFiles(t, map[string]string{"mount/inner/file": "inner"})
+	write(t, w.path("mount/file"), "outer")
+	if got := read(t, filepath.Join(r.server.Dir, outer, "file")); got != "outer" {
+		t.Errorf("the outer bucket has %q", got)
+	}
+	stop(t, p)
+	if said := p.Stderr(); strings.Contains(said, "busy") {
+		t.Errorf("the outer one was unmounted first:\n%s", said)
+	}
+}
+
 // TestScratch is the document's use case 3: a path that can be written, and all
 // that is written is in the bucket.
 func TestScratch(t *testing.T) {

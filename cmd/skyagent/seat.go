@@ -29,8 +29,10 @@ type seat struct {
 	path  string // on this machine
 	id    string // of its parts, one after the other
 	flags agentFlags
-	tried chan struct{} // closed once it was in place, or failed
-	empty *part         // reports while nothing fills the seat; keep's alone
+	under *seat          // the innermost mount that the path lies in; nil for none
+	inner sync.WaitGroup // the seats that lie in this one
+	tried chan struct{}  // closed once it was in place, or failed
+	empty *part          // reports while nothing fills the seat; keep's alone
 
 	mu     sync.Mutex // guards what follows
 	part   *part      // what fills it, or last did; nil before the first
@@ -47,8 +49,44 @@ func (a *agent) newSeat(m storage.Mount, path string, f agentFlags) *seat {
 	return s
 }
 
+// findUnder looks for the mount that the path lies in: it comes first, or it
+// would hide this one.
+func (s *seat) findUnder(all []*seat) {
+	for _, other := range all {
+		rel, err := filepath.Rel(other.path, s.path)
+		if err == nil && rel != "." && filepath.IsLocal(rel) && (s.under == nil || len(other.path) > len(s.under.path)) {
+			s.under = other
+		}
+	}
+	if s.under != nil {
+		s.under.inner.Add(1)
+	}
+}
+
+// run keeps the seat filled until ctx ends, and those within it have left: what
+// they mounted keeps this one busy.
+func (s *seat) run(ctx context.Context) {
+	if s.under != nil {
+		defer s.under.inner.Done()
+	}
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		s.inner.Wait()
+		cancel()
+	})()
+	s.keep(own)
+}
+
 // keep fills the seat until ctx ends.
 func (s *seat) keep(ctx context.Context) {
+	if s.under != nil {
+		select {
+		case <-s.under.tried:
+		case <-ctx.Done():
+			return
+		}
+	}
 	pause := firstPause
 	defer s.occupied()
 	for {

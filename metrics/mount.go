@@ -1,5 +1,7 @@
 package metrics
 
+import "time"
+
 // A Mount is what a mount counts, at one moment.
 type Mount struct {
 	Generation, Files, Bytes, Open, Pending float64
@@ -13,6 +15,11 @@ type Mount struct {
 	DiskBytes, MemoryBytes, StoreBytes    float64 // that reads took from there
 	CacheBytes, Evicted, EvictedBytes     float64
 	Prefetched, PrefetchesWasted, Corrupt float64
+}
+
+// MountOperation reports one request that a mount answered.
+func (s *Set) MountOperation(op string, took time.Duration) {
+	s.mountSeconds.WithLabelValues(among(mountOps, op)).Observe(took.Seconds())
 }
 
 // AddMount exports what take returns, for the named storage.

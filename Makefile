@@ -65,9 +65,10 @@ fsx:
 peers:
 	SKYAGENT_LINUX_SOURCE=$$(integration/linux-source) go test -tags $(GOTAGS) -timeout $(TIMEOUT) -run '^$$' -bench 'SmallFiles|LargeFile' -benchtime 1x -v ./bench
 
-# The pages that the code writes: the command line and the metrics.
+# The pages that the code writes: the command line, the metrics, and the rules as
+# Kubernetes wants them.
 docs:
-	go test -tags $(GOTAGS) ./cmd/skyagent ./metrics -run 'Documented' -update
+	go test -tags $(GOTAGS) ./cmd/skyagent ./metrics ./integration -run 'Documented' -update
 
 # The Linux kernel's 78,000 files; needs Debian, and room for five copies.
 linuxtree:

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 )
@@ -53,7 +52,13 @@ type Scan struct {
 // directory that cannot be read, is neither Changed nor Gone. The error is that
 // of the root, or of ctx.
 func ScanTree(ctx context.Context, root string, x *Index) (*Scan, error) {
-	w := &walk{root: root, index: x}
+	return OneDir(root).Scan(ctx, x)
+}
+
+// Scan is ScanTree for any tree. The error may be that of any of its
+// directories: that one which is not there has been emptied is not to be thought.
+func (t Tree) Scan(ctx context.Context, x *Index) (*Scan, error) {
+	w := &walk{tree: t, index: x}
 	w.more.L = &w.mu
 	if err := w.first(); err != nil {
 		return nil, err
@@ -72,7 +77,7 @@ func ScanTree(ctx context.Context, root string, x *Index) (*Scan, error) {
 
 // A walk is one running scan: a stack of directories that workers share.
 type walk struct {
-	root  string
+	tree  Tree
 	index *Index
 
 	mu     sync.Mutex // guards all that follows
@@ -84,14 +89,44 @@ type walk struct {
 	unread []Path // could not be read: what is there is not known
 }
 
-// first reads the root; only its error ends the scan.
-func (w *walk) first() error {
-	found, err := w.read("")
+// first reads the root; only its error ends the scan. Where there are several,
+// it looks at each.
+func (w *walk) first() (err error) {
+	var found visit
+	if w.tree.one != "" {
+		found, err = w.read("")
+	} else {
+		found, err = w.places()
+	}
 	if err != nil {
 		return err
 	}
 	w.add(found)
 	return nil
+}
+
+// places looks at every name at the top of a tree of several.
+func (w *walk) places() (visit, error) {
+	var v visit
+	for _, place := range w.tree.places {
+		if _, err := os.Stat(place.Dir); err != nil {
+			return v, err
+		}
+		fi, err := os.Lstat(place.path())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a single file that is gone
+		}
+		if err != nil {
+			return v, err
+		}
+		p, why := Classify("", place.At, fi.Mode())
+		if why != "" {
+			v.skipped = append(v.skipped, Skipped{Name: place.At, Why: why})
+			continue
+		}
+		w.meet(&v, p, StatOf(fi))
+	}
+	return v, nil
 }
 
 func (w *walk) work(ctx context.Context) {
@@ -164,7 +199,7 @@ type visit struct {
 // read lists directory dir and looks at each of its entries once.
 func (w *walk) read(dir Path) (visit, error) {
 	var v visit
-	d, err := os.Open(filepath.Join(w.root, filepath.FromSlash(string(dir))))
+	d, err := os.Open(w.tree.Disk(dir))
 	if err != nil {
 		return v, err
 	}
@@ -191,6 +226,11 @@ func (w *walk) look(v *visit, dir Path, d *os.File, entry fs.DirEntry) {
 		v.skipped = append(v.skipped, Skipped{string(p), SkipUnreadable, unwrapPath(err)})
 		return
 	}
+	w.meet(v, p, stat)
+}
+
+// meet compares what is at p with the index.
+func (w *walk) meet(v *visit, p Path, stat Stat) {
 	v.seen++
 	if stat.Mode.IsDir() {
 		v.dirs = append(v.dirs, p)

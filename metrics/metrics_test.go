@@ -74,6 +74,30 @@ func TestEveryMetricIsExportedAndDocumented(t *testing.T) {
 	}
 }
 
+// TestSeveralParts adds up what parts of one storage count, takes the least of
+// what cannot be added, and forgets a part that ended.
+func TestSeveralParts(t *testing.T) {
+	s := metrics.New("test")
+	part := func(generation, files float64) func() metrics.Replica {
+		return func() metrics.Replica { return metrics.Replica{Generation: generation, Files: files} }
+	}
+	remove := s.AddReplica("one", part(7, 10))
+	s.AddReplica("one", part(8, 5))
+	s.AddReplica("two", part(1, 1))
+	want := func(lines ...string) {
+		t.Helper()
+		_, page := get(t, s.Handler(func() error { return nil }), "/metrics")
+		for _, line := range lines {
+			if !strings.Contains(page, line+"\n") {
+				t.Errorf("no line %s", line)
+			}
+		}
+	}
+	want(`skyagent_replica_generation{storage="one"} 7`, `skyagent_replica_files{storage="one"} 15`, `skyagent_replica_files{storage="two"} 1`)
+	remove()
+	want(`skyagent_replica_generation{storage="one"} 8`, `skyagent_replica_files{storage="one"} 5`)
+}
+
 func TestValues(t *testing.T) {
 	_, page := get(t, full().Handler(func() error { return nil }), "/metrics")
 	for _, want := range []string{

@@ -23,8 +23,8 @@ func (s *Set) MountOperation(op string, took time.Duration) {
 }
 
 // AddMount exports what take returns, for the named storage.
-func (s *Set) AddMount(storage string, take func() Mount) {
-	addTable(s, storage, take, mountColumns)
+func (s *Set) AddMount(storage string, take func() Mount) (remove func()) {
+	return addTable(s, &s.mounts, storage, take, mountColumns)
 }
 
 var mountColumns = []column[Mount]{
@@ -34,7 +34,7 @@ var mountColumns = []column[Mount]{
 	now("mount_bytes", "Bytes of the files in the tree.", func(t Mount) float64 { return t.Bytes }),
 	now("mount_open_handles", "Files and directories that programs have open.", func(t Mount) float64 { return t.Open }),
 	now("mount_pending_changes", "Changes made here that are not in the bucket yet.", func(t Mount) float64 { return t.Pending }),
-	now("mount_bus_trusted", "1 while nothing that is announced is missed; opens ask the store else.", func(t Mount) float64 { return flag(t.Trusted) }),
+	now("mount_bus_trusted", "1 while nothing that is announced is missed; opens ask the store else.", func(t Mount) float64 { return flag(t.Trusted) }).ofLeast(),
 	total("mount_uploads_total", "Contents brought to the bucket.", func(t Mount) float64 { return t.Uploads }),
 	total("mount_uploaded_bytes_total", "Bytes of the contents brought to the bucket.", func(t Mount) float64 { return t.UploadedBytes }),
 	total("mount_conflicts_total", "Writes that came second and were kept beside.", func(t Mount) float64 { return t.Conflicts }),
@@ -48,7 +48,7 @@ var mountColumns = []column[Mount]{
 	total("mount_read_disk_bytes_total", "Bytes that came from the cache on disk.", func(t Mount) float64 { return t.DiskBytes }),
 	total("mount_read_memory_bytes_total", "Bytes that came from memory.", func(t Mount) float64 { return t.MemoryBytes }),
 	total("mount_read_store_bytes_total", "Bytes that the store sent.", func(t Mount) float64 { return t.StoreBytes }),
-	now("mount_cache_bytes", "Bytes on the cache's disk, of all processes that share it, about.", func(t Mount) float64 { return t.CacheBytes }),
+	now("mount_cache_bytes", "Bytes on the cache's disk, of all processes that share it, about.", func(t Mount) float64 { return t.CacheBytes }).ofLeast(),
 	total("mount_cache_evicted_contents_total", "Contents deleted from the cache for want of room.", func(t Mount) float64 { return t.Evicted }),
 	total("mount_cache_evicted_bytes_total", "Bytes deleted from the cache for want of room.", func(t Mount) float64 { return t.EvictedBytes }),
 	total("mount_prefetched_contents_total", "Small contents fetched before anybody asked.", func(t Mount) float64 { return t.Prefetched }),

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,6 +41,11 @@ type Set struct {
 	applySeconds   prometheus.Histogram
 	lagSeconds     prometheus.Histogram
 	visibleSeconds prometheus.Histogram
+
+	tables   sync.Mutex // held while a table is made
+	sources  *table[Source]
+	replicas *table[Replica]
+	mounts   *table[Mount]
 }
 
 // New returns a Set with a registry of its own. version is the program's.

@@ -1,6 +1,11 @@
 package metrics
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"slices"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // A Source is what a source counts, at one moment.
 type Source struct {
@@ -26,50 +31,96 @@ type column[T any] struct {
 	name, help string
 	kind       prometheus.ValueType
 	read       func(T) float64
+	least      bool // of several parts of one storage the least counts, not the sum
 }
 
 func (c column[T]) desc() *prometheus.Desc {
 	return prometheus.NewDesc(namespace+"_"+c.name, c.help, []string{storageLabel}, nil)
 }
 
+// ofLeast makes the least count where several parts have one storage.
+func (c column[T]) ofLeast() column[T] {
+	c.least = true
+	return c
+}
+
+// fold returns what parts that have one storage count together.
+func (c column[T]) fold(parts []T) float64 {
+	sum := c.read(parts[0])
+	for _, p := range parts[1:] {
+		if c.least {
+			sum = min(sum, c.read(p))
+		} else {
+			sum += c.read(p)
+		}
+	}
+	return sum
+}
+
 // storageLabel is the one label whose values users choose.
 const storageLabel = "storage"
 
-// A table exports the columns of a snapshot that is taken at every scrape.
+// A table exports the columns of snapshots that are taken at every scrape.
 type table[T any] struct {
-	storage string
-	take    func() T
 	columns []column[T]
+
+	mu    sync.Mutex             // guards what follows
+	parts map[string][]*func() T // by storage
 }
 
-func (t table[T]) Describe(ch chan<- *prometheus.Desc) {
+func (t *table[T]) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range t.columns {
 		ch <- c.desc()
 	}
 }
 
-func (t table[T]) Collect(ch chan<- prometheus.Metric) {
-	snapshot := t.take()
-	for _, c := range t.columns {
-		ch <- prometheus.MustNewConstMetric(c.desc(), c.kind, c.read(snapshot), t.storage)
+func (t *table[T]) Collect(ch chan<- prometheus.Metric) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for storage, takes := range t.parts {
+		parts := make([]T, len(takes))
+		for i, take := range takes {
+			parts[i] = (*take)()
+		}
+		for _, c := range t.columns {
+			ch <- prometheus.MustNewConstMetric(c.desc(), c.kind, c.fold(parts), storage)
+		}
+	}
+}
+
+// add exports what take returns, until remove is called.
+func (t *table[T]) add(storage string, take func() T) (remove func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	mine := &take
+	t.parts[storage] = append(t.parts[storage], mine)
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		left := slices.DeleteFunc(t.parts[storage], func(f *func() T) bool { return f == mine })
+		if t.parts[storage] = left; len(left) == 0 {
+			delete(t.parts, storage)
+		}
 	}
 }
 
 func total[T any](name, help string, read func(T) float64) column[T] {
-	return column[T]{name, help, prometheus.CounterValue, read}
+	return column[T]{name: name, help: help, kind: prometheus.CounterValue, read: read}
 }
 
 func now[T any](name, help string, read func(T) float64) column[T] {
-	return column[T]{name, help, prometheus.GaugeValue, read}
+	return column[T]{name: name, help: help, kind: prometheus.GaugeValue, read: read}
 }
 
-// AddSource exports what take returns, for the named storage.
-func (s *Set) AddSource(storage string, take func() Source) {
-	addTable(s, storage, take, sourceColumns)
+// AddSource exports what take returns, for the named storage, until remove is
+// called. What several sources of one storage return is added up; so for
+// replicas and mounts.
+func (s *Set) AddSource(storage string, take func() Source) (remove func()) {
+	return addTable(s, &s.sources, storage, take, sourceColumns)
 }
 
 var sourceColumns = []column[Source]{
-	now("source_generation", "Newest generation that the source committed.", func(t Source) float64 { return t.Generation }),
+	now("source_generation", "Newest generation that the source committed.", func(t Source) float64 { return t.Generation }).ofLeast(),
 	now("source_files", "Regular files in the manifest.", func(t Source) float64 { return t.Files }),
 	now("source_bytes", "Bytes of the files in the manifest.", func(t Source) float64 { return t.Bytes }),
 	now("source_dirty_paths", "Paths that are under way or waiting.", func(t Source) float64 { return t.Dirty }),
@@ -94,12 +145,12 @@ var sourceColumns = []column[Source]{
 }
 
 // AddReplica exports what take returns, for the named storage.
-func (s *Set) AddReplica(storage string, take func() Replica) {
-	addTable(s, storage, take, replicaColumns)
+func (s *Set) AddReplica(storage string, take func() Replica) (remove func()) {
+	return addTable(s, &s.replicas, storage, take, replicaColumns)
 }
 
 var replicaColumns = []column[Replica]{
-	now("replica_generation", "Newest generation that the replica reached.", func(t Replica) float64 { return t.Generation }),
+	now("replica_generation", "Newest generation that the replica reached.", func(t Replica) float64 { return t.Generation }).ofLeast(),
 	now("replica_files", "Regular files in place.", func(t Replica) float64 { return t.Files }),
 	now("replica_bytes", "Bytes of the files in place.", func(t Replica) float64 { return t.Bytes }),
 	now("replica_failed_files", "Files that could not be put in place and are tried again.", func(t Replica) float64 { return t.Failed }),
@@ -114,15 +165,22 @@ var replicaColumns = []column[Replica]{
 	total("replica_polls_total", "Listings of the log.", func(t Replica) float64 { return t.Polls }),
 }
 
-func addTable[T any](s *Set, storage string, take func() T, columns []column[T]) {
-	for _, c := range columns {
-		kind := "gauge"
-		if c.kind == prometheus.CounterValue {
-			kind = "counter"
+// addTable adds a part to a table, which is registered with its first one.
+func addTable[T any](s *Set, t **table[T], storage string, take func() T, columns []column[T]) (remove func()) {
+	s.tables.Lock()
+	defer s.tables.Unlock()
+	if *t == nil {
+		*t = &table[T]{columns: columns, parts: make(map[string][]*func() T)}
+		for _, c := range columns {
+			kind := "gauge"
+			if c.kind == prometheus.CounterValue {
+				kind = "counter"
+			}
+			s.row(kind, c.name, c.help, storageLabel)
 		}
-		s.row(kind, c.name, c.help, storageLabel)
+		s.reg.MustRegister(*t)
 	}
-	s.reg.MustRegister(table[T]{storage, take, columns})
+	return (*t).add(storage, take)
 }
 
 func flag(b bool) float64 {

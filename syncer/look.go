@@ -46,7 +46,7 @@ func (s *Source) startScan(ctx context.Context, reason string) {
 	if !s.checkRoot() {
 		return
 	}
-	if err := s.openRoot(); err != nil {
+	if err := s.openRoots(); err != nil {
 		s.lose(err.Error())
 		return
 	}
@@ -56,7 +56,7 @@ func (s *Source) startScan(ctx context.Context, reason string) {
 	index := s.index.Snapshot()
 	s.mu.Unlock()
 	s.side.Go(func() {
-		scan, err := manifest.ScanTree(ctx, s.opt.Root, index)
+		scan, err := s.tree.Scan(ctx, index)
 		s.scans <- scanned{scan, err}
 	})
 }

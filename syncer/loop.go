@@ -490,7 +490,7 @@ func (s *Source) drain(ctx context.Context) error {
 func (s *Source) lastLook(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lastLookTime)
 	defer cancel()
-	scan, err := manifest.ScanTree(ctx, s.opt.Root, s.index.Snapshot())
+	scan, err := s.tree.Scan(ctx, s.index.Snapshot())
 	if err != nil {
 		s.log.Warn("no last look at the tree; the next start takes it", "err", err)
 		return

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +30,8 @@ type Announcer interface {
 
 // SourceOptions say what a Source keeps in step with what.
 type SourceOptions struct {
-	Root   string // absolute path of the directory
+	Root   string        // absolute path of the directory
+	Tree   manifest.Tree // instead of Root, for a source of several directories and files
 	Store  objstore.Store
 	Source string // the source's id in the store
 	Index  string // path of the index file; a lock stands beside it
@@ -77,11 +76,10 @@ type Source struct {
 	lease *lease
 	leads bool // the lease is ours
 
-	roots     []*os.Root    // every directory that the root's name stood for; the last is read
-	place     manifest.Stat // of the last
-	dev       uint64        // the root's device when it was first seen
-	lost      string        // why the root may not be read now; "" when it may
-	retryRoot time.Time     // when a lost root is looked at again
+	tree      manifest.Tree
+	bases     []base    // of the tree's places, in their order
+	lost      string    // why one may not be read now; "" when all may
+	retryRoot time.Time // when a lost one is looked at again
 
 	queue    *queue
 	memory   *semaphore.Weighted // bytes of small files that are being sent
@@ -129,8 +127,12 @@ func NewSource(opt SourceOptions) *Source {
 	if opt.Workers == 0 {
 		opt.Workers = 64
 	}
+	if len(opt.Tree.Places()) == 0 {
+		opt.Tree = manifest.OneDir(opt.Root)
+	}
 	s := &Source{
 		opt:      opt,
+		tree:     opt.Tree,
 		log:      opt.Log,
 		wal:      OpenLog(opt.Store, opt.Source),
 		queue:    newQueue(),
@@ -146,20 +148,23 @@ func NewSource(opt SourceOptions) *Source {
 		cp:       make(chan struct{}, 1),
 		status:   SourceStatus{State: StateStarting},
 	}
+	for _, place := range opt.Tree.Places() {
+		s.bases = append(s.bases, base{dir: place.Dir})
+	}
 	s.lease = newLease(opt.Store, opt.Source, Holder{
-		Writer: opt.Writer, Host: opt.Host, PID: os.Getpid(), Root: opt.Root, Started: time.Now().UTC(),
+		Writer: opt.Writer, Host: opt.Host, PID: os.Getpid(), Root: opt.Tree.String(), Started: time.Now().UTC(),
 	})
 	return s
 }
 
 // open reads the index and catches up with the log.
 func (s *Source) open(ctx context.Context) error {
-	if err := s.openRoot(); err != nil {
+	if err := s.openRoots(); err != nil {
 		return err
 	}
 	lock, err := lockIndex(s.opt.Index)
 	if err != nil {
-		return fmt.Errorf("source %s: %w", s.opt.Root, err)
+		return fmt.Errorf("source %s: %w", s.tree, err)
 	}
 	s.lock = lock
 	if s.index, err = openIndex(s.opt.Index, s.log); err != nil {
@@ -176,87 +181,6 @@ func (s *Source) open(ctx context.Context) error {
 		s.startScan(ctx, "pass")
 	}
 	return s.catchUp(ctx)
-}
-
-// openRoot opens the directory, and opens it anew when its name stands for
-// another one: after an unmount or a move the old descriptor would go on
-// showing the old tree.
-func (s *Source) openRoot() error {
-	fi, err := os.Stat(s.opt.Root)
-	if err != nil {
-		return fmt.Errorf("source: %w", err)
-	}
-	if !fi.IsDir() {
-		return fmt.Errorf("source %s is not a directory", s.opt.Root)
-	}
-	place := manifest.StatOf(fi)
-	if len(s.roots) > 0 && place.Dev == s.place.Dev && place.Ino == s.place.Ino {
-		return nil
-	}
-	root, err := os.OpenRoot(s.opt.Root)
-	if err != nil {
-		return fmt.Errorf("source: %w", err)
-	}
-	if len(s.roots) == 0 {
-		s.dev = place.Dev
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.roots, s.place = append(s.roots, root), place
-	return nil
-}
-
-// root returns the directory to read. Old ones stay open until close, since an
-// uploader may still read a file of theirs.
-func (s *Source) root() *os.Root {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.roots[len(s.roots)-1]
-}
-
-// checkRoot finds out whether what the root's name stands for is still the
-// source: an unmounted or vanished directory is not one that was emptied.
-func (s *Source) checkRoot() bool {
-	lost := s.rootProblem()
-	s.lose(lost)
-	return lost == ""
-}
-
-// lose notes why the root may not be read, "" when it may.
-func (s *Source) lose(reason string) {
-	if reason != "" && s.lost == "" {
-		s.log.Warn("guarded: nothing is taken for deleted", "reason", reason)
-	}
-	s.lost = reason
-	s.retryRoot = time.Now().Add(rootPoll)
-}
-
-func (s *Source) rootProblem() string {
-	fi, err := os.Stat(s.opt.Root)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return "the source directory is gone"
-	case err != nil:
-		return fmt.Sprintf("the source directory cannot be read: %v", err)
-	case !fi.IsDir():
-		return "the source is no longer a directory"
-	case manifest.StatOf(fi).Dev != s.dev && !s.moved():
-		return "the source directory is on another device, which does not have its files"
-	}
-	s.dev = manifest.StatOf(fi).Dev
-	return ""
-}
-
-// moved reports whether a root on another device is the source all the same: a
-// file system that is mounted again may get another number. What belongs into
-// the root itself must be there; the guard watches over the rest.
-func (s *Source) moved() bool {
-	for f := range s.index.Files().Children("") {
-		if _, err := os.Lstat(s.disk(f.Path)); err != nil {
-			return false
-		}
-	}
-	return true
 }
 
 // catchUp brings the index to the head of the log: to commits that were
@@ -374,8 +298,8 @@ func (s *Source) close() error {
 	if s.index != nil {
 		err = errors.Join(err, s.index.Close())
 	}
-	for _, root := range s.roots {
-		err = errors.Join(err, root.Close())
+	for _, b := range s.bases {
+		err = errors.Join(err, b.close())
 	}
 	if s.lock != nil {
 		err = errors.Join(err, s.lock.Unlock())
@@ -384,6 +308,4 @@ func (s *Source) close() error {
 }
 
 // disk returns the path of p on disk.
-func (s *Source) disk(p manifest.Path) string {
-	return filepath.Join(s.opt.Root, filepath.FromSlash(string(p)))
-}
+func (s *Source) disk(p manifest.Path) string { return s.tree.Disk(p) }

@@ -64,7 +64,8 @@ func (s *Source) send(ctx context.Context, j job) outcome {
 }
 
 func (s *Source) sendFile(ctx context.Context, j job, o *outcome) error {
-	file, err := manifest.OpenStable(s.root(), j.path)
+	root, below := s.root(j.path)
+	file, err := manifest.OpenStable(root, below)
 	if err != nil {
 		return localError{err}
 	}

@@ -34,7 +34,8 @@ func (w *Watcher) attach(ctx context.Context) (*attachment, error) {
 	w.expect.Store(&id)
 	a := &attachment{backend: b, died: make(chan struct{})}
 	a.tree = newTree(root, id, b, w.log, w.queue.touch)
-	r := &reader{root: root, queue: w.queue, hints: w.hints, obs: w.obs, w: w}
+	a.tree.only = w.opts.Only
+	r := &reader{root: root, only: w.opts.Only, queue: w.queue, hints: w.hints, obs: w.obs, w: w}
 	a.reading.Go(func() {
 		r.run(b)
 		close(a.died)

@@ -37,6 +37,10 @@
 // sends us SIGIO then, which the Go runtime ignores unless the program asked
 // for it with signal.Notify.
 //
+// Several places. A Group watches a source that is made of several directories
+// and single files, each under a name of its own, with the same promises. For a
+// single file the directory that holds it is watched, and only its name counts.
+//
 // Limits. Directories are watched, files are not. Symbolic links are neither
 // followed nor watched. A directory reachable under two paths (a bind mount
 // inside the source) is watched under one of them and polled under the other.

@@ -15,6 +15,7 @@ import (
 // them: the kernel's queue overflows when its reader does anything slow.
 type reader struct {
 	root  string // as in the backend's paths
+	only  string // the one name in the root that counts; "" when all do
 	queue *queue
 	hints *hints
 	obs   Observer
@@ -75,7 +76,8 @@ func (r *reader) event(ev fsnotify.Event) {
 func (r *reader) path(name string) (manifest.Path, error) {
 	rest, ok := strings.CutPrefix(name, r.root)
 	rest = strings.TrimPrefix(filepath.ToSlash(rest), "/")
-	if !ok || manifest.Path(rest).Top() == manifest.Reserved {
+	top := manifest.Path(rest).Top()
+	if !ok || top == manifest.Reserved || r.only != "" && top != r.only {
 		return "", nil
 	}
 	return manifest.ParsePath(rest)

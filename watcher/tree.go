@@ -23,6 +23,7 @@ import (
 // names are looked at does not matter.
 type tree struct {
 	root    string // absolute, without a symbolic link
+	only    string // the one name in the root that counts; "" when all do
 	backend Backend
 	log     *slog.Logger
 	found   func(manifest.Path) // is told of every name below a directory that came up, and of every directory that went

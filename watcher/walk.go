@@ -93,7 +93,7 @@ func (t *tree) names(p manifest.Path, sweep bool) (map[string]bool, error) {
 		entries, err := f.ReadDir(1024)
 		for _, e := range entries {
 			q, invalid := manifest.ParsePath(string(p.Join(e.Name())))
-			if invalid != nil {
+			if invalid != nil || t.only != "" && q.Top() != t.only {
 				continue
 			}
 			if !sweep {

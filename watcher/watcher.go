@@ -15,6 +15,7 @@ import (
 // Options say what to watch. Only Root is needed.
 type Options struct {
 	Root     string                  // the source's directory; a symbolic link to one is followed
+	Only     string                  // a name in Root: nothing else in it is watched; "" watches all
 	Log      *slog.Logger            // nil discards
 	Observer Observer                // nil observes nothing
 	Backend  func() (Backend, error) // nil means NewBackend

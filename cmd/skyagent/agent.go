@@ -34,8 +34,9 @@ type agent struct {
 	metricsURL string
 	endBus     func() // stops the embedded bus, if it is ours, and waits for its end
 
-	mu    sync.Mutex // guards parts
+	mu    sync.Mutex // guards what follows
 	parts []*part
+	seats []*seat // of a task
 }
 
 // startAgent begins to connect to the bus. It fails for what would not heal by
@@ -220,6 +221,11 @@ func (a *agent) isReady() error {
 	for _, pt := range a.parts {
 		if !pt.ready.Load() {
 			return errors.New("not in step yet")
+		}
+	}
+	for _, s := range a.seats {
+		if err := s.notReady(); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -17,14 +17,15 @@ import (
 	"time"
 )
 
-// A running mount listens on a unix socket, whose path stands in its record, so
+// A running part listens on a unix socket, whose path stands in its record, so
 // that whoever may read the record can ask it for something. A connection
 // carries one request and one answer, each a line of JSON. Who closes it before
 // the answer no longer wants it: what was asked for is given up.
 
-// A controlRequest is what a mount is asked for.
+// A controlRequest is what a part is asked for.
 type controlRequest struct {
 	Do      string        `json:"do"`                // one of the constants below
+	Why     string        `json:"why,omitempty"`     // to leave, for people
 	Path    string        `json:"path,omitempty"`    // to refresh, below the mount point; "" is all
 	Timeout time.Duration `json:"timeout,omitempty"` // nanoseconds; 0 is as long as the asker stays
 }
@@ -32,6 +33,7 @@ type controlRequest struct {
 const (
 	doRefresh = "refresh"
 	doFlush   = "flush"
+	doLeave   = "leave" // to finish and end, as after Ctrl-C
 )
 
 // A controlAnswer says how it went.
@@ -57,19 +59,20 @@ const (
 	acceptPause   = time.Second // after a failure, which may be for want of descriptors
 )
 
-// A control is the socket of one mount.
+// A control is the socket of one part.
 type control struct {
+	mount    obliging         // nil when the part is none
+	leave    func(why string) // makes the part end
 	listener net.Listener
 	path     string
 	private  string // a directory made for it where the usual path is too long
 	log      *slog.Logger
 }
 
-// listenControl makes the socket of the part id below the run directory, in
-// place of what a killed process with the same id left. Only this user can
-// connect.
-func listenControl(run, id string, log *slog.Logger) (*control, error) {
-	c := &control{path: filepath.Join(run, "agents", id+".sock"), log: log}
+// listenControl makes the part's socket below the run directory, in place of
+// what a killed process with the same id left. Only this user can connect.
+func listenControl(run string, pt *part, m obliging) (*control, error) {
+	c := &control{path: filepath.Join(run, "agents", pt.id+".sock"), log: pt.log, mount: m, leave: pt.leave}
 	if err := c.listen(); err != nil {
 		c.removePrivate()
 		return nil, fmt.Errorf("listen for requests: %w", err)
@@ -102,8 +105,8 @@ func (c *control) listen() error {
 	return nil
 }
 
-// serve answers for m until ctx ends, and removes the socket.
-func (c *control) serve(ctx context.Context, m obliging) error {
+// serve answers until ctx ends, and removes the socket.
+func (c *control) serve(ctx context.Context) error {
 	defer c.removePrivate()
 	var answers sync.WaitGroup
 	defer answers.Wait()
@@ -112,7 +115,7 @@ func (c *control) serve(ctx context.Context, m obliging) error {
 	for ctx.Err() == nil {
 		conn, err := c.listener.Accept()
 		if err == nil {
-			answers.Go(func() { c.answer(ctx, conn, m) })
+			answers.Go(func() { c.answer(ctx, conn) })
 			continue
 		}
 		if ctx.Err() == nil {
@@ -133,7 +136,7 @@ func (c *control) removePrivate() {
 }
 
 // answer serves one connection.
-func (c *control) answer(ctx context.Context, conn net.Conn, m obliging) {
+func (c *control) answer(ctx context.Context, conn net.Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
@@ -153,7 +156,7 @@ func (c *control) answer(ctx context.Context, conn net.Conn, m obliging) {
 		defer cancel()
 		io.Copy(io.Discard, conn)
 	})
-	if err := json.NewEncoder(conn).Encode(obey(ctx, m, ask)); err != nil {
+	if err := json.NewEncoder(conn).Encode(c.obey(ctx, ask)); err != nil {
 		c.log.Debug("answer not taken", "err", err)
 	}
 	conn.Close()
@@ -161,18 +164,22 @@ func (c *control) answer(ctx context.Context, conn net.Conn, m obliging) {
 }
 
 // obey does what is asked for.
-func obey(ctx context.Context, m obliging, ask controlRequest) controlAnswer {
+func (c *control) obey(ctx context.Context, ask controlRequest) controlAnswer {
 	if ask.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, ask.Timeout)
 		defer cancel()
 	}
 	var err error
-	switch ask.Do {
-	case doRefresh:
-		err = m.Refresh(ctx, ask.Path)
-	case doFlush:
-		err = m.Flush(ctx)
+	switch {
+	case ask.Do == doLeave:
+		c.leave(ask.Why)
+	case c.mount == nil:
+		err = errors.New("this is no mount")
+	case ask.Do == doRefresh:
+		err = c.mount.Refresh(ctx, ask.Path)
+	case ask.Do == doFlush:
+		err = c.mount.Flush(ctx)
 	default:
 		err = fmt.Errorf("request %q is not known to this version of skyagent", ask.Do)
 	}
@@ -181,30 +188,30 @@ func obey(ctx context.Context, m obliging, ask controlRequest) controlAnswer {
 	}
 	answer := controlAnswer{Error: err.Error()}
 	if ask.Do == doFlush && ctx.Err() != nil {
-		answer.Left = m.Left()
+		answer.Left = c.mount.Left()
 	}
 	return answer
 }
 
-// askMount sends a request to the mount that r tells of, and returns its answer.
-func askMount(ctx context.Context, r agentRecord, ask controlRequest) (controlAnswer, error) {
+// ask sends a request to the part that r tells of, and returns its answer.
+func (r agentRecord) ask(ctx context.Context, request controlRequest) (controlAnswer, error) {
 	var answer controlAnswer
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", r.Control)
 	if err != nil {
-		return answer, fmt.Errorf("reach the mount %s: %w", r.Path, err)
+		return answer, fmt.Errorf("reach the %s %s: %w", r.Role, r.Path, err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if err = json.NewEncoder(conn).Encode(ask); err == nil {
+	if err = json.NewEncoder(conn).Encode(request); err == nil {
 		err = json.NewDecoder(conn).Decode(&answer)
 	}
 	switch {
 	case ctx.Err() != nil:
 		return answer, ctx.Err()
 	case errors.Is(err, io.EOF):
-		return answer, fmt.Errorf("ask the mount %s: it ended", r.Path)
+		return answer, fmt.Errorf("ask the %s %s: it ended", r.Role, r.Path)
 	case err != nil:
-		return answer, fmt.Errorf("ask the mount %s: %w", r.Path, err)
+		return answer, fmt.Errorf("ask the %s %s: %w", r.Role, r.Path, err)
 	}
 	return answer, nil
 }
@@ -213,7 +220,7 @@ func askMount(ctx context.Context, r agentRecord, ask controlRequest) (controlAn
 func localMounts(run string) []agentRecord {
 	var mounts []agentRecord
 	for _, r := range localAgents(run) {
-		if r.Control != "" {
+		if r.Control != "" && r.Mode == "MOUNT" {
 			mounts = append(mounts, r)
 		}
 	}

@@ -54,7 +54,7 @@ func (p *program) replicaOptions(t target, dir string, f copyFlags) syncer.Repli
 
 func (p *program) copyOnce(ctx context.Context, storage, dir string, f copyFlags) error {
 	began := time.Now()
-	t, err := named(p.places, storage)
+	t, err := p.named(ctx, storage)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (p *program) sayCopied(st syncer.ReplicaStatus, t target, dir string, took 
 }
 
 func (p *program) follow(ctx context.Context, storage, dir string, f copyFlags) error {
-	t, err := named(p.places, storage)
+	t, err := p.named(ctx, storage)
 	if err != nil {
 		return err
 	}
@@ -176,10 +176,10 @@ func (pt *part) followReplica(ctx context.Context, dir string, f copyFlags) loop
 		p.sayFollowing(replica.Status(), pt, dir)
 	}
 	replica = syncer.NewReplica(opts)
-	pt.set.AddReplica(t.token(), func() metrics.Replica { return replicaMetrics(replica.Status()) })
-	id := bus.Token(hostname() + "-" + manifest.Sum([]byte(dir)).String()[:8])
-	pt.report(pt.presence(id, "copy", "COPY", dir), func(r *agentRecord) { describeReplica(r, replica.Status(), pt.conn.Up()) })
-	drawn := p.showProgress(firstPass, "copying", replica.Progress)
+	pt.undo = append(pt.undo, pt.set.AddReplica(t.token(), func() metrics.Replica { return replicaMetrics(replica.Status()) }))
+	pt.oblige(nil)
+	pt.report(pt.presence(mountID(dir), "copy", "COPY", dir), func(r *agentRecord) { describeReplica(r, replica.Status(), pt.conn.Up()) })
+	drawn := pt.showProgress(firstPass, "copying", replica.Progress)
 	return loop{
 		part: pt,
 		run: func(ctx context.Context) error {

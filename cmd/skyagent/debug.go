@@ -38,7 +38,7 @@ func (p *program) readObject(cmd *cobra.Command, args []string) ([]byte, error) 
 	if len(args) == 1 {
 		return os.ReadFile(args[0])
 	}
-	t, err := named(p.places, args[0])
+	t, err := p.named(cmd.Context(), args[0])
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ whose signature verifies against a key in the bucket are shown; --json prints
 them as they were published.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := named(p.places, args[0])
+			t, err := p.named(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

@@ -57,7 +57,7 @@ type flushLine struct {
 
 func (p *program) flushMount(ctx context.Context, r agentRecord, timeout time.Duration) error {
 	began := time.Now()
-	answer, err := askMount(ctx, r, controlRequest{Do: doFlush, Timeout: timeout})
+	answer, err := r.ask(ctx, controlRequest{Do: doFlush, Timeout: timeout})
 	if err != nil {
 		return err
 	}

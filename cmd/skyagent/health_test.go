@@ -19,12 +19,12 @@ func TestHealth(t *testing.T) {
 	}))
 	defer server.Close()
 	var stderr bytes.Buffer
-	code := run(t.Context(), []string{"health", server.URL}, &stderr, &stderr)
+	code := run(t.Context(), []string{"health", server.URL}, nil, &stderr, &stderr)
 	if code != exitError || !strings.Contains(stderr.String(), "503") || !strings.Contains(stderr.String(), "not in step yet") {
 		t.Errorf("exit %d while it is not well: %s", code, &stderr)
 	}
 	stderr.Reset()
-	if code := run(t.Context(), []string{"health", "--wait", "1m", server.URL}, &stderr, &stderr); code != exitDone || stderr.Len() > 0 {
+	if code := run(t.Context(), []string{"health", "--wait", "1m", server.URL}, nil, &stderr, &stderr); code != exitDone || stderr.Len() > 0 {
 		t.Errorf("exit %d, want 0 once it is well: %s", code, &stderr)
 	}
 	if n := asked.Load(); n != 3 {

@@ -37,12 +37,19 @@ func newHook(command, dir string, ui *ui) *hook {
 
 // applied takes note of a generation; it does not block.
 func (h *hook) applied(done syncer.Applied) {
-	if h.command == "" || len(done.Changes) == 0 {
+	h.note(done.Pos.Generation, done.Changes...)
+}
+
+// changed takes note of a file that has no generations.
+func (h *hook) changed(path string) { h.note(0, manifest.Path(path)) }
+
+func (h *hook) note(generation uint64, paths ...manifest.Path) {
+	if h.command == "" || len(paths) == 0 {
 		return
 	}
 	h.mu.Lock()
-	h.paths = append(h.paths, done.Changes...)
-	h.generation = done.Pos.Generation
+	h.paths = append(h.paths, paths...)
+	h.generation = generation
 	h.mu.Unlock()
 	select {
 	case h.wake <- struct{}{}:

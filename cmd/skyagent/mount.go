@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/skyagent/skyagent/bus"
 	"github.com/skyagent/skyagent/manifest"
@@ -30,7 +31,7 @@ type mountFlags struct {
 }
 
 func (p *program) mountCommand() *cobra.Command {
-	f := mountFlags{uid: uint32(os.Getuid()), gid: uint32(os.Getgid()), cacheSize: 10 << 30}
+	f := newMountFlags()
 	cmd := &cobra.Command{
 		Use:   "mount STORAGE DIR",
 		Short: "Show a storage as a file system (a MOUNT)",
@@ -50,7 +51,16 @@ A storage named flush is mounted by its URL: skyagent mount flush is a command.`
 		},
 	}
 	cmd.AddCommand(p.flushCommand())
-	flags := cmd.Flags()
+	f.register(cmd.Flags())
+	return cmd
+}
+
+// newMountFlags returns the flags before anybody set one.
+func newMountFlags() mountFlags {
+	return mountFlags{uid: uint32(os.Getuid()), gid: uint32(os.Getgid()), cacheSize: 10 << 30}
+}
+
+func (f *mountFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.readOnly, "read-only", false, "refuse all writes")
 	flags.BoolVar(&f.allowOther, "allow-other", false, "let other users in, too")
 	flags.BoolVar(&f.writeBack, "write-back", false, "close returns at once; uploads follow from a journal that survives a crash")
@@ -69,30 +79,49 @@ A storage named flush is mounted by its URL: skyagent mount flush is a command.`
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long a program waits for a store that hangs")
 	flags.DurationVar(&f.reconcile, "reconcile", 5*time.Minute, "how often the bucket is listed for what strangers wrote")
 	f.mounter.register(flags)
-	return cmd
 }
 
 func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) error {
-	t, err := named(p.places, storage)
+	t, err := p.named(ctx, storage)
 	if err != nil {
 		return err
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
-	if f.mounter.kind != "" {
-		return p.mountByOther(ctx, t, dir, f.mounter)
+	if f.mounter.kind != "" { // before anything is asked of the store
+		if _, err := p.newMounter(t, dir, f.mounter); err != nil {
+			return err
+		}
 	}
-	pt, err := p.startOn(ctx, t, filepath.Join(p.mountState(t, dir), "uploads"))
+	pt, err := p.startOn(ctx, t, p.mountUploads(t, dir, f))
 	if err != nil {
 		return err
 	}
-	l, err := pt.mountFS(ctx, dir, f)
+	l, err := pt.mount(ctx, dir, f)
 	if err != nil {
 		pt.agent.end()
 		return err
 	}
 	return pt.agent.run(ctx, l)
+}
+
+// mountUploads is where a mount's unfinished uploads are remembered. Another
+// mounter's are its own business.
+func (p *program) mountUploads(t target, dir string, f mountFlags) string {
+	if f.mounter.kind != "" {
+		return ""
+	}
+	return filepath.Join(p.mountState(t, dir), "uploads")
+}
+
+// mount returns the loop that mounts the part's storage at dir, by skyagent or
+// by another program.
+func (pt *part) mount(ctx context.Context, dir string, f mountFlags) (loop, error) {
+	if f.mounter.kind != "" {
+		return pt.mountByOther(dir, f.mounter)
+	}
+	return pt.mountFS(ctx, dir, f)
 }
 
 // mountState is where a mount keeps what must survive it.
@@ -117,7 +146,7 @@ func (pt *part) mountFS(ctx context.Context, dir string, f mountFlags) (loop, er
 		}
 	}
 	fs, b := pt.newMount(dir, p.mountState(t, dir), cache, f)
-	pt.set.AddMount(t.token(), func() metrics.Mount { return mountMetrics(fs.Status(), cache.Stats()) })
+	pt.undo = append(pt.undo, pt.set.AddMount(t.token(), func() metrics.Mount { return mountMetrics(fs.Status(), cache.Stats()) }))
 	pt.oblige(ownMount{fs})
 	pt.report(pt.presence(mountID(dir), "mount", "MOUNT", dir), func(r *agentRecord) { describeMount(r, fs.Status()) })
 	return loop{

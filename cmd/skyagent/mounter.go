@@ -57,21 +57,19 @@ func (f mounterFlags) check(flags *pflag.FlagSet) error {
 	return nil
 }
 
-// mountByOther lets another program mount, and tells it of what changes.
-func (p *program) mountByOther(ctx context.Context, t target, dir string, f mounterFlags) error {
-	m, err := mounter.New(p.mounterConfig(t, dir, f))
+// mountByOther returns the loop that lets another program mount, and tells it of
+// what changes.
+func (pt *part) mountByOther(dir string, f mounterFlags) (loop, error) {
+	p, t := pt.p, pt.target
+	m, err := p.newMounter(t, dir, f)
 	if err != nil {
-		return withHint(err, "mount it without --mounter, or say what is missing in the environment")
-	}
-	pt, err := p.startOn(ctx, t, "")
-	if err != nil {
-		return err
+		return loop{}, err
 	}
 	began := time.Now()
 	r := newRefresher(m, pt.store, pt.log)
 	pt.oblige(otherMount{m})
 	pt.report(pt.presence(mountID(dir), "mount", "MOUNT", dir), func(rec *agentRecord) { r.describe(rec, p.flags.source) })
-	err = pt.agent.run(ctx, loop{part: pt, run: func(ctx context.Context) error {
+	return loop{part: pt, run: func(ctx context.Context) error {
 		if err := r.begin(ctx); err != nil {
 			return err
 		}
@@ -87,19 +85,23 @@ func (p *program) mountByOther(ctx context.Context, t target, dir string, f moun
 			}
 			return nil
 		})
-		return m.Run(ctx)
-	}})
-	if errors.Is(err, exec.ErrNotFound) {
-		err = withHint(err, "install %s, or mount it without --mounter", f.kind)
-	}
-	return err
+		err := m.Run(ctx)
+		if errors.Is(err, exec.ErrNotFound) {
+			err = withHint(err, "install %s, or mount it without --mounter", f.kind)
+		}
+		return err
+	}}, nil
 }
 
-func (p *program) mounterConfig(t target, dir string, f mounterFlags) mounter.Config {
-	return mounter.Config{
+func (p *program) newMounter(t target, dir string, f mounterFlags) (*mounter.Mount, error) {
+	m, err := mounter.New(mounter.Config{
 		Kind: mounter.Kind(f.kind), Location: t.location, Dir: dir, State: filepath.Join(p.places.state, "mounter"),
 		Args: strings.Fields(f.args), Env: mounterEnv(t.location), Command: f.exec, Log: p.logger(),
+	})
+	if err != nil {
+		return nil, withHint(err, "mount it without --mounter, or say what is missing in the environment")
 	}
+	return m, nil
 }
 
 // mounterEnv gives a mounter of R2 the credentials that are meant for R2. All

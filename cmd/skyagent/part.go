@@ -21,8 +21,12 @@ type part struct {
 	target  target
 	store   objstore.Store
 	id      string // of the part on this machine, as long as the process runs
-	control string // path of the socket that a mount takes requests on
+	control string // path of the socket that it takes requests on
 	ready   atomic.Bool
+	onReady func()      // told once it is ready; nil for nobody
+	undo    []func()    // what is to be done when the part has ended
+	leaving chan string // holds why the part was asked to leave
+	asked   atomic.Bool // it was
 }
 
 // A loop is the main work of a part.
@@ -42,9 +46,14 @@ func (a *agent) open(ctx context.Context, t target, uploads string) (*part, erro
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	pt := &part{agent: a, background: newBackground(a.ctx), target: t, store: store, id: partID(len(a.parts))}
+	pt := a.newPart(t, store, partID(len(a.parts)))
 	a.parts = append(a.parts, pt)
 	return pt, nil
+}
+
+// newPart returns a part that nobody asks whether it is ready.
+func (a *agent) newPart(t target, store objstore.Store, id string) *part {
+	return &part{agent: a, background: newBackground(a.ctx), target: t, store: store, id: id, leaving: make(chan string, 1)}
 }
 
 // partID names the n-th part of this process, from 0.
@@ -53,6 +62,22 @@ func partID(n int) string {
 		return fmt.Sprint(os.Getpid())
 	}
 	return fmt.Sprintf("%d-%d", os.Getpid(), n)
+}
+
+// isOneOfSeveral reports whether the agent has more parts.
+func (pt *part) isOneOfSeveral() bool {
+	pt.mu.Lock()
+	defer pt.mu.Unlock()
+	return len(pt.parts) > 1
+}
+
+// showProgress draws the part's progress, unless several would draw over one
+// another.
+func (pt *part) showProgress(ctx context.Context, what string, read func() syncer.Progress) (wait func()) {
+	if pt.isOneOfSeveral() {
+		return func() {}
+	}
+	return pt.p.showProgress(ctx, what, read)
 }
 
 // run runs l, publishes its last events, and ends the part's services.
@@ -66,6 +91,9 @@ func (pt *part) run(ctx context.Context, l loop) error {
 		done()
 	}
 	failed := pt.background.end()
+	for _, undo := range pt.undo {
+		undo()
+	}
 	switch {
 	case ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)):
 		err = nil // Ctrl-C, maybe before it was under way
@@ -78,27 +106,59 @@ func (pt *part) run(ctx context.Context, l loop) error {
 	return err
 }
 
-// runLoop runs l until it ends, ctx does, or a service fails.
+// runLoop runs l until it ends, ctx does, a service fails, or the part is asked
+// to leave.
 func (pt *part) runLoop(ctx context.Context, l loop) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(pt.ctx, cancel)()
-	return l.run(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(pt.ctx, func() { cancel(nil) })()
+	pt.service("leave", func(services context.Context) error {
+		select {
+		case <-services.Done():
+		case why := <-pt.leaving:
+			pt.p.ui.say("%s: %s", pt.target.name, why)
+			cancel(errAsked)
+		}
+		return nil
+	})
+	err := l.run(ctx)
+	if errors.Is(err, context.Canceled) && context.Cause(ctx) == errAsked {
+		return nil
+	}
+	return err
 }
 
-// oblige lets others on this machine ask m, which is about to run. Call it
-// before report. A mount without it is a mount all the same.
+// errAsked says that a loop ended because it was asked to.
+var errAsked = errors.New("asked to leave")
+
+// leave makes the loop end as Ctrl-C would. why is for people.
+func (pt *part) leave(why string) {
+	pt.asked.Store(true)
+	select {
+	case pt.leaving <- why:
+	default: // it leaves already
+	}
+}
+
+// oblige lets others on this machine ask the part, which is about to run; m is
+// its mount, if it is one. Call it before report. A part without it runs all
+// the same.
 func (pt *part) oblige(m obliging) {
-	c, err := listenControl(pt.p.places.run, pt.id, pt.log)
+	c, err := listenControl(pt.p.places.run, pt, m)
 	if err != nil {
-		pt.log.Warn("skyagent refresh and skyagent mount flush will not find this mount", "err", err)
+		pt.log.Warn("other commands will not reach this one", "err", err)
 		return
 	}
 	pt.control = c.path
-	pt.service("control", func(ctx context.Context) error { return c.serve(ctx, m) })
+	pt.service("control", c.serve)
 }
 
-func (pt *part) setReady() { pt.ready.Store(true) }
+func (pt *part) setReady() {
+	pt.ready.Store(true)
+	if pt.onReady != nil {
+		pt.onReady()
+	}
+}
 
 // report keeps presence on the bus, and the record on this machine, up to date
 // with what look returns.

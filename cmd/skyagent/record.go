@@ -20,7 +20,9 @@ type agentRecord struct {
 	Left    []string `json:"left,omitempty"`    // what is skipped or failed, for people
 	Metrics string   `json:"metrics,omitempty"` // URL
 	Bus     bool     `json:"bus"`               // connected
-	Control string   `json:"control,omitempty"` // socket that a mount takes requests on
+	Control string   `json:"control,omitempty"` // socket that the part takes requests on
+
+	Hosts []hostLine `json:"hosts,omitempty"` // that get files without a bucket
 }
 
 // maxLeft bounds how many names a record holds.

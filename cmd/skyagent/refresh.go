@@ -41,7 +41,7 @@ func (p *program) refresh(ctx context.Context, mounts []agentRecord, path string
 	if err != nil {
 		return err
 	}
-	answer, err := askMount(ctx, r, controlRequest{Do: doRefresh, Path: below})
+	answer, err := r.ask(ctx, controlRequest{Do: doRefresh, Path: below})
 	if err != nil {
 		return err
 	}

@@ -7,11 +7,13 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
 	"github.com/skyagent/skyagent/objstore/pace"
+	"github.com/skyagent/skyagent/storage/registry"
 )
 
 // Exit codes; the help of every command lists them.
@@ -35,7 +37,7 @@ and the bus is embedded in the watch:
   skyagent copy datasets ./replica     # in another
 
 A storage is a URL (s3://bucket/prefix, r2://bucket, gs://bucket, file:///path)
-or the name of one that lives in the data directory.
+or the name of one that was made on this machine.
 
 Exit codes: 0 done, 1 error, 2 usage, 3 partly synced.`
 
@@ -45,6 +47,11 @@ type program struct {
 	places places
 	flags  commonFlags
 	partly atomic.Bool // something was left out, and was told of
+	in     io.Reader   // where a person answers
+	args   []string    // the command line
+
+	regMu sync.Mutex // guards reg
+	reg   *registry.Registry
 }
 
 // commonFlags are the flags that several commands have.
@@ -60,8 +67,9 @@ type commonFlags struct {
 }
 
 // run is main without the process: it returns the exit code.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	p := &program{ui: newUI(stdout, stderr)}
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	p := &program{ui: newUI(stdout, stderr), in: stdin, args: args}
+	defer p.closeStorages()
 	root := p.command()
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -113,8 +121,8 @@ func (p *program) command() *cobra.Command {
 	flags.StringVar(&p.flags.metrics, "metrics", "127.0.0.1:9464", "`ADDR` for Prometheus and health; off to disable; a taken port moves on to the next")
 	flags.BoolVar(&p.flags.anonymous, "anonymous", false, "send no credentials, for public buckets")
 	limitFlags(flags, &p.flags.limits)
-	root.AddCommand(p.watchCommand(), p.syncCommand(), p.copyCommand(), p.mountCommand(), p.refreshCommand(),
-		p.statusCommand(), p.healthCommand(), p.eventsCommand(), p.debugCommand(), p.versionCommand())
+	root.AddCommand(p.watchCommand(), p.syncCommand(), p.copyCommand(), p.mountCommand(), p.agentCommand(), p.refreshCommand(),
+		p.statusCommand(), p.healthCommand(), p.eventsCommand(), p.storageCommand(), p.debugCommand(), p.versionCommand())
 	root.InitDefaultCompletionCmd()
 	checkArgs(root)
 	return root

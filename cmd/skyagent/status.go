@@ -3,11 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -29,25 +26,27 @@ func (p *program) statusCommand() *cobra.Command {
 		Short: "Show writers, workers, generation, lag and skipped files",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			targets, err := p.statusTargets(args)
+			targets, err := p.statusTargets(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
+			var failed []error
 			for _, t := range targets {
-				if err := p.status(cmd.Context(), t); err != nil {
-					return err
-				}
+				failed = append(failed, p.status(cmd.Context(), t))
 			}
-			return nil
+			if len(args) == 0 {
+				p.hostStatus()
+			}
+			return joined(failed)
 		},
 	}
 }
 
 // statusTargets returns the named storage, or all that are known here: those
-// of running agents and those of the data directory.
-func (p *program) statusTargets(args []string) ([]target, error) {
+// of running agents, of the registry and of the data directory.
+func (p *program) statusTargets(ctx context.Context, args []string) ([]target, error) {
 	if len(args) == 1 {
-		t, err := named(p.places, args[0])
+		t, err := p.named(ctx, args[0])
 		return []target{t}, err
 	}
 	known := make(map[string]target)
@@ -56,15 +55,18 @@ func (p *program) statusTargets(args []string) ([]target, error) {
 			known[r.Storage] = target{name: loc.URL(), location: loc}
 		}
 	}
-	entries, err := os.ReadDir(p.places.buckets)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	names, err := p.storageNames(ctx)
+	if err != nil {
 		return nil, err
 	}
-	for _, e := range entries {
-		loc := fileLocation(p.places, e.Name())
-		known[loc.String()] = target{name: e.Name(), location: loc}
+	for _, name := range names {
+		t, err := p.named(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		known[t.location.String()] = t
 	}
-	if len(known) == 0 {
+	if len(known) == 0 && len(p.hostLines()) == 0 {
 		p.ui.say("no storages yet; start one with skyagent watch DIR")
 	}
 	return slices.SortedFunc(maps.Values(known), func(a, b target) int { return cmp.Compare(a.name, b.name) }), nil
@@ -115,11 +117,11 @@ func (p *program) status(ctx context.Context, t target) error {
 	if err != nil {
 		return err
 	}
-	head, err := syncer.OpenLog(store, p.flags.source).Head(ctx)
-	if err != nil {
-		return err
-	}
+	head, failed := syncer.OpenLog(store, p.flags.source).Head(ctx)
 	records, up := p.agents(ctx, t)
+	if failed != nil && len(records) == 0 {
+		return failed
+	}
 	line := statusLine{Storage: t.name, Bus: up, Sources: []sourceStatus{}, Workers: []workerStatus{}}
 	for _, r := range records {
 		if r.IsWorker() {
@@ -133,7 +135,7 @@ func (p *program) status(ctx context.Context, t target) error {
 	}
 	p.ui.record(line)
 	p.sayStatus(line, head)
-	return nil
+	return failed
 }
 
 func source(r agentRecord) sourceStatus {

@@ -14,7 +14,11 @@ import (
 // openStore returns the target's store with retries, and measured when set is
 // not nil. uploads is where unfinished uploads are remembered; "" is nowhere.
 func (p *program) openStore(ctx context.Context, t target, uploads string, set *metrics.Set) (objstore.Store, error) {
-	store, err := open.Location(ctx, t.location, open.Options{Anonymous: p.flags.anonymous, Limits: p.flags.limits, Uploads: uploads})
+	limits := p.flags.limits
+	if t.transfers > 0 {
+		limits.Transfers = t.transfers
+	}
+	store, err := open.Location(ctx, t.location, open.Options{Anonymous: p.flags.anonymous, Limits: limits, Uploads: uploads})
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skyagent/skyagent/bus"
+	"github.com/skyagent/skyagent/hosts"
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/metrics"
 	"github.com/skyagent/skyagent/objstore"
@@ -21,28 +22,37 @@ import (
 func (p *program) syncCommand() *cobra.Command {
 	var f sourceFlags
 	cmd := &cobra.Command{
-		Use:   "sync SRC",
+		Use:   "sync SRC... | -f TASK.yaml",
 		Short: "Bring a storage in step with a directory, once",
-		Args:  cobra.ExactArgs(1),
+		Args:  f.args,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.sync(cmd.Context(), args[0], f)
+			pairs, plain, err := p.pairs(cmd.Context(), args, f)
+			if err != nil {
+				return err
+			}
+			return p.sync(cmd.Context(), pairs, plain, f)
 		},
 	}
 	f.register(cmd)
 	return cmd
 }
 
-func (p *program) sync(ctx context.Context, src string, f sourceFlags) error {
+// sync brings storages, and plain mounts on hosts, in step with their sources. One
+// that fails leaves the others alone.
+func (p *program) sync(ctx context.Context, pairs []pair, plain []hosts.Mount, f sourceFlags) error {
+	var failed []error
+	for _, pr := range pairs {
+		failed = append(failed, p.syncOne(ctx, pr.target, pr.tree, f))
+	}
+	if len(plain) > 0 {
+		failed = append(failed, p.newHostSync(plain, f).Once(ctx))
+	}
+	return joined(failed)
+}
+
+func (p *program) syncOne(ctx context.Context, t target, tree manifest.Tree, f sourceFlags) error {
 	began := time.Now()
-	root, err := sourceRoot(src)
-	if err != nil {
-		return err
-	}
-	t, err := f.resolve(p.places, root)
-	if err != nil {
-		return err
-	}
-	store, err := p.openStore(ctx, t, p.uploadsDir(t, root), nil)
+	store, err := p.openStore(ctx, t, p.uploadsDir(t, tree), nil)
 	if err != nil {
 		return err
 	}
@@ -50,11 +60,12 @@ func (p *program) sync(ctx context.Context, src string, f sourceFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := t.ensureBucket(ctx, store); err != nil {
+	books, err := p.enter(ctx, t, store)
+	if err != nil {
 		return err
 	}
 	announcer := &lateAnnouncer{p: p, key: key, token: t.token()}
-	opts := p.sourceOptions(store, key, t, root, f)
+	opts := p.sourceOptions(store, key, t, tree, f)
 	opts.Announcer = announcer
 	source := syncer.NewSource(opts)
 	drawing, drawn := context.WithCancel(ctx)
@@ -64,6 +75,7 @@ func (p *program) sync(ctx context.Context, src string, f sourceFlags) error {
 	wait()
 	announcer.leave(ctx)
 	st := source.Status()
+	books.end(st, err)
 	var guarded *syncer.GuardedError
 	if err != nil && !errors.As(err, &guarded) {
 		return err
@@ -72,14 +84,14 @@ func (p *program) sync(ctx context.Context, src string, f sourceFlags) error {
 		p.abortUploads(ctx, store, st)
 	}
 	p.warnLeft(st)
-	p.saySynced(st, t, root, time.Since(began))
+	p.saySynced(st, t, tree.String(), time.Since(began))
 	return err
 }
 
-func (p *program) sourceOptions(store objstore.Store, key *bus.Key, t target, root string, f sourceFlags) syncer.SourceOptions {
+func (p *program) sourceOptions(store objstore.Store, key *bus.Key, t target, tree manifest.Tree, f sourceFlags) syncer.SourceOptions {
 	return syncer.SourceOptions{
-		Root: root, Store: store, Source: p.flags.source,
-		Index:   p.places.index("sources", t.stateName(p.flags.source, root)),
+		Tree: tree, Store: store, Source: p.flags.source,
+		Index:   p.places.index("sources", t.stateName(p.flags.source, tree.String())),
 		Storage: t.token(), Writer: key.ID(), Public: key.Public(), Host: hostname(),
 		KeepDeleted: !f.delete, AllowMassDelete: f.allowMassDelete, Takeover: f.takeover,
 		Log: p.logger(),

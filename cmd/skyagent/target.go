@@ -16,13 +16,20 @@ import (
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/objstore/open"
+	"github.com/skyagent/skyagent/storage"
 )
 
 // A target is a storage that a command works on.
 type target struct {
 	name     string // for people and machine output
 	location objstore.Location
-	create   bool // the bucket is ours to make
+	create   bool // a URL's bucket is ours to make, and nobody records it
+
+	// Of a named storage, whose bucket is made and recorded when it is not there.
+	store      storage.Store  // "" for a URL
+	mount      *storage.Mount // the file mount that asks for it; nil for a command line's
+	persistent bool           // false: the bucket goes with its last watch
+	transfers  int            // at a time, where a task says so; 0 means as --transfers
 }
 
 // token is the storage's name on the bus. A file store's path differs from
@@ -66,7 +73,7 @@ func (f targetFlags) resolve(p places, root string) (target, error) {
 		return target{}, err
 	}
 	if f.store == "" || f.store == "file" {
-		return target{name: name, location: fileLocation(p, name), create: true}, nil
+		return target{name: name, location: fileLocation(p, name), store: storage.File, persistent: true}, nil
 	}
 	scheme, ok := stores[f.store]
 	if !ok {
@@ -76,7 +83,7 @@ func (f targetFlags) resolve(p places, root string) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	return target{name: name, location: loc}, nil
+	return target{name: name, location: loc, store: storage.Store(f.store), persistent: true}, nil
 }
 
 // stores are the values of --store for stores whose buckets have a URL, and
@@ -100,36 +107,56 @@ func parseLocation(s string) (objstore.Location, error) {
 }
 
 // named returns the storage that a person named by a URL or a name.
-func named(p places, storage string) (target, error) {
-	if strings.Contains(storage, "://") {
-		loc, err := parseLocation(storage)
+func (p *program) named(ctx context.Context, name string) (target, error) {
+	if strings.Contains(name, "://") {
+		loc, err := parseLocation(name)
 		if err != nil {
 			return target{}, err
 		}
 		return target{name: loc.URL(), location: loc}, nil
 	}
-	if checkName(storage) != nil {
-		return target{}, usageHint(fmt.Errorf("%q is not a storage: neither a name nor a URL", storage),
+	if checkName(name) != nil {
+		return target{}, usageHint(fmt.Errorf("%q is not a storage: neither a name nor a URL", name),
 			"the storage comes first, by its name or as file:///PATH, s3://BUCKET[/PREFIX], r2://BUCKET[/PREFIX] or gs://BUCKET[/PREFIX]")
 	}
-	t := target{name: storage, location: fileLocation(p, storage)}
+	rec, ours, err := p.recorded(ctx, name)
+	if ours {
+		return targetOf(rec)
+	}
+	if err != nil {
+		return target{}, err
+	}
+	t := target{name: name, location: fileLocation(p.places, name)}
 	if _, err := os.Stat(t.location.Bucket); errors.Is(err, fs.ErrNotExist) {
-		return target{}, withHint(fmt.Errorf("no storage %q on this machine", storage),
-			"%s", knownStorages(p))
+		return target{}, withHint(fmt.Errorf("no storage %q on this machine", name), "%s", p.knownStorages(ctx))
 	}
 	return t, nil
 }
 
-func knownStorages(p places) string {
-	entries, err := os.ReadDir(p.buckets)
-	if err != nil || len(entries) == 0 {
+func (p *program) knownStorages(ctx context.Context) string {
+	names, err := p.storageNames(ctx)
+	if err != nil || len(names) == 0 {
 		return "start skyagent watch first, or name the storage by its URL"
 	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
 	return "there are: " + strings.Join(names, ", ") + "; or name the storage by its URL"
+}
+
+// storageNames returns the names that stand for a storage on this machine: of
+// the registry, and of the data directory.
+func (p *program) storageNames(ctx context.Context) ([]string, error) {
+	known := make(map[string]bool)
+	entries, err := os.ReadDir(p.places.buckets)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, e := range entries {
+		known[e.Name()] = true
+	}
+	records, err := p.records(ctx)
+	for _, rec := range records {
+		known[rec.Name] = true
+	}
+	return slices.Sorted(maps.Keys(known)), err
 }
 
 func fileLocation(p places, name string) objstore.Location {

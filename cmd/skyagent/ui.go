@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,11 +9,13 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/storage"
 	"github.com/skyagent/skyagent/syncer"
 )
 
@@ -38,6 +41,28 @@ func (u *ui) say(format string, args ...any) {
 	fmt.Fprintf(u.out, format+"\n", args...)
 }
 
+// print prints lines for people as they are; with --json or -q it is silent.
+func (u *ui) print(lines string) {
+	if lines = strings.TrimSuffix(lines, "\n"); lines != "" {
+		u.say("%s", lines)
+	}
+}
+
+// ask prints a question and returns the answer, a line.
+func (u *ui) ask(question string, in io.Reader) (string, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	fmt.Fprint(u.err, question)
+	answer, err := bufio.NewReader(in).ReadString('\n')
+	if f, ok := in.(*os.File); !ok || !isTerminal(f) {
+		fmt.Fprintln(u.err) // nobody saw the answer's own
+	}
+	if err == io.EOF && answer != "" {
+		err = nil
+	}
+	return strings.TrimSpace(answer), err
+}
+
 // record prints v as one line of JSON when --json was given.
 func (u *ui) record(v any) {
 	if !u.json {
@@ -59,8 +84,22 @@ func (u *ui) warn(format string, args ...any) {
 	fmt.Fprintf(u.err, "warning: "+format+"\n", args...)
 }
 
-// fail prints an error and, where we can, what to do about it.
+// fail prints an error and, where we can, what to do about it: for the problems
+// of a file, and for errors that were joined, each.
 func (u *ui) fail(err error) {
+	var problems storage.Problems
+	if errors.As(err, &problems) {
+		for _, problem := range problems {
+			u.fail(problem)
+		}
+		return
+	}
+	if several, ok := err.(interface{ Unwrap() []error }); ok && err.Error() == joined(several.Unwrap()).Error() {
+		for _, err := range several.Unwrap() {
+			u.fail(err)
+		}
+		return
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	fmt.Fprintf(u.err, "error: %s\n", oneLine(wordsFor(err)))
@@ -131,10 +170,13 @@ func hintFor(err error) string {
 		fenced  *manifest.FencedError
 		guarded *syncer.GuardedError
 		version *manifest.VersionError
+		problem storage.Problem
 	)
 	switch {
 	case errors.As(err, &known):
 		return known.hint
+	case errors.As(err, &problem):
+		return problem.Hint
 	case errors.As(err, &usage):
 		return "see skyagent help, or skyagent COMMAND --help"
 	case errors.As(err, &held):
@@ -154,8 +196,10 @@ func hintFor(err error) string {
 	case errors.Is(err, manifest.ErrCorrupt):
 		return "run skyagent sync where the source is: it writes a checkpoint that stands in for damaged commits"
 	}
-	if hint := storeHint(err); hint != "" {
-		return hint
+	for _, hint := range []string{hostHint(err), storeHint(err)} {
+		if hint != "" {
+			return hint
+		}
 	}
 	return systemHint(err)
 }

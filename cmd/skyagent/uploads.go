@@ -5,14 +5,15 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/syncer"
 )
 
 // uploadsDir is where a source's unfinished multipart uploads are remembered:
 // beside its index, whose lock makes it one process's.
-func (p *program) uploadsDir(t target, root string) string {
-	return filepath.Join(filepath.Dir(p.places.index("sources", t.stateName(p.flags.source, root))), "uploads")
+func (p *program) uploadsDir(t target, tree manifest.Tree) string {
+	return filepath.Join(filepath.Dir(p.places.index("sources", t.stateName(p.flags.source, tree.String()))), "uploads")
 }
 
 // patientWith is how long an unfinished upload is kept for a file that failed.

@@ -7,6 +7,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skyagent/skyagent/bus"
+	"github.com/skyagent/skyagent/hosts"
+	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/metrics"
 	"github.com/skyagent/skyagent/syncer"
 	"github.com/skyagent/skyagent/watcher"
@@ -19,6 +21,8 @@ type sourceFlags struct {
 	delete          bool
 	allowMassDelete bool
 	takeover        bool
+	task            string // a task file
+	hosts           hostFlags
 }
 
 func (f *sourceFlags) register(cmd *cobra.Command) {
@@ -26,24 +30,34 @@ func (f *sourceFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.name, "name", "", "storage `NAME` (default: the source's base name)")
 	flags.StringVar(&f.store, "store", "", "where a named storage lives: file, s3, r2 or gcs (default file)")
 	flags.StringVar(&f.to, "to", "", "sync straight to this bucket and prefix, a `URL`, instead of --name and --store")
+	flags.StringVarP(&f.task, "file", "f", "", "take storages and sources from a SkyPilot `TASK.yaml`")
 	flags.BoolVar(&f.delete, "delete", true, "propagate deletions of what this source put there")
 	flags.BoolVar(&f.allowMassDelete, "allow-mass-delete", false, "let a guarded mass deletion through, once")
+	f.hosts.register(flags)
 	flags.BoolVar(&f.takeover, "takeover", false, "become the storage's source in place of an agent that is gone")
 }
 
 func (p *program) watchCommand() *cobra.Command {
 	var f sourceFlags
 	cmd := &cobra.Command{
-		Use:   "watch SRC",
+		Use:   "watch SRC... | -f TASK.yaml",
 		Short: "Keep a storage in step with a directory",
 		Long: `Scan a directory, bring its storage in step, announce it, and keep watching.
-Ctrl-C finishes what is under way and leaves; a second one leaves at once.`,
-		Args: cobra.ExactArgs(1),
+Ctrl-C finishes what is under way and leaves; a second one leaves at once.
+Several sources appear in the storage each under its own name.
+With -f all storages of a SkyPilot task are made and kept in step, and its file
+mounts without a bucket are on every --host, by rsync over ssh: first all, then
+what changes. What a host has of its own is not deleted.`,
+		Args: f.args,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if f.once {
-				return p.sync(cmd.Context(), args[0], f)
+			pairs, plain, err := p.pairs(cmd.Context(), args, f)
+			if err != nil {
+				return err
 			}
-			return p.watch(cmd.Context(), args[0], f)
+			if f.once {
+				return p.sync(cmd.Context(), pairs, plain, f)
+			}
+			return p.watch(cmd.Context(), pairs, plain, f)
 		},
 	}
 	f.register(cmd)
@@ -51,68 +65,89 @@ Ctrl-C finishes what is under way and leaves; a second one leaves at once.`,
 	return cmd
 }
 
-func (p *program) watch(ctx context.Context, src string, f sourceFlags) error {
-	root, err := sourceRoot(src)
+// watch keeps storages, and plain mounts on hosts, in step with their sources, in
+// one process.
+func (p *program) watch(ctx context.Context, pairs []pair, plain []hosts.Mount, f sourceFlags) error {
+	if len(pairs)+len(plain) == 0 {
+		return nil
+	}
+	a, err := p.startAgent(ctx)
 	if err != nil {
 		return err
 	}
-	t, err := f.resolve(p.places, root)
-	if err != nil {
+	if err := a.embedBus(); err != nil {
+		a.end()
 		return err
 	}
-	pt, err := p.startOn(ctx, t, p.uploadsDir(t, root))
-	if err != nil {
-		return err
+	var parts []*part
+	for _, pr := range pairs {
+		pt, err := a.open(ctx, pr.target, p.uploadsDir(pr.target, pr.tree))
+		if err != nil {
+			a.end()
+			return err
+		}
+		parts = append(parts, pt)
 	}
-	if err := pt.embedBus(); err != nil {
-		pt.agent.end()
-		return err
+	var loops []loop
+	for i, pt := range parts {
+		loops = append(loops, pt.watchSource(ctx, pairs[i].tree, f))
 	}
-	return pt.agent.run(ctx, pt.watchSource(ctx, root, f))
+	if len(plain) > 0 {
+		loops = append(loops, a.watchForHosts(plain, f))
+	}
+	return a.run(ctx, loops...)
 }
 
-// watchSource returns the loop that keeps the part's storage in step with root.
-func (pt *part) watchSource(ctx context.Context, root string, f sourceFlags) loop {
+// watchSource returns the loop that keeps the part's storage in step with tree.
+func (pt *part) watchSource(ctx context.Context, tree manifest.Tree, f sourceFlags) loop {
 	p, t := pt.p, pt.target
 	publisher := bus.NewPublisher(pt.conn, pt.key, t.token(), pt.log)
 	publisher.Published = pt.set.Bus().Published
 	pt.service("publisher", publisher.Run)
-	w := watcher.New(watcher.Options{Root: root, Log: pt.log, Observer: pt.set.Watch()})
+	w := watcher.NewGroup(tree, func() watcher.Options { return watcher.Options{Log: pt.log, Observer: pt.set.Watch()} })
 	pt.service("watcher", w.Run)
 
-	opts := p.sourceOptions(pt.store, pt.key, t, root, f)
+	opts := p.sourceOptions(pt.store, pt.key, t, tree, f)
 	opts.Announcer = publisher
 	firstPass, passed := context.WithCancel(ctx)
 	var source *syncer.Source
+	var books *ledger
 	opts.Committed = func(c syncer.Committed) {
 		pt.set.Committed(len(c.Changes), c.Took)
-		p.sayCommitted(c, source.Status().State)
+		p.sayCommitted(pt, c, source.Status().State)
 	}
 	opts.Ready = func() {
 		passed()
+		if err := books.note(ctx, source.Status()); err != nil {
+			pt.log.Warn("state not recorded", "err", err)
+		}
 		pt.setReady()
-		p.sayReady(source.Status(), pt, root)
+		p.sayReady(source.Status(), pt, tree.String())
 		pt.service("uploads", func(ctx context.Context) error {
 			p.abortUploads(ctx, pt.store, source.Status())
 			return nil
 		})
 	}
 	source = syncer.NewSource(opts)
-	pt.set.AddSource(t.token(), func() metrics.Source { return sourceMetrics(source.Status()) })
-	pt.report(pt.presence(pt.key.ID(), "watch", "", root), func(r *agentRecord) { describeSource(r, source.Status(), pt.conn.Up()) })
-	drawn := p.showProgress(firstPass, "syncing", source.Progress)
+	pt.undo = append(pt.undo, pt.set.AddSource(t.token(), func() metrics.Source { return sourceMetrics(source.Status()) }))
+	pt.oblige(nil)
+	pt.report(pt.presence(pt.key.ID(), "watch", "", tree.String()), func(r *agentRecord) { describeSource(r, source.Status(), pt.conn.Up()) })
+	drawn := pt.showProgress(firstPass, "syncing", source.Progress)
 	return loop{
 		part: pt,
 		run: func(ctx context.Context) error {
-			if err := t.ensureBucket(ctx, pt.store); err != nil {
+			var err error
+			if books, err = p.enter(ctx, t, pt.store); err != nil {
 				return err
 			}
+			pt.service("registry", func(ctx context.Context) error { return books.keep(ctx, source.Status) })
 			return source.Watch(ctx, w)
 		},
 		flush: publisher.Flush,
 		after: func(err error) {
 			passed()
 			drawn()
+			books.end(source.Status(), err)
 			if err == nil {
 				p.ui.say("left at generation %d", source.Status().Pos.Generation)
 			}
@@ -122,18 +157,23 @@ func (pt *part) watchSource(ctx context.Context, root string, f sourceFlags) loo
 
 // A generationLine is what watch --json prints for every commit.
 type generationLine struct {
+	Storage       string  `json:"storage,omitempty"` // where several are watched
 	Generation    uint64  `json:"generation"`
 	Changes       int     `json:"changes"`
 	UploadedBytes int64   `json:"uploaded_bytes"`
 	Seconds       float64 `json:"seconds"`
 }
 
-func (p *program) sayCommitted(c syncer.Committed, state syncer.State) {
+func (p *program) sayCommitted(pt *part, c syncer.Committed, state syncer.State) {
+	var name, prefix string
+	if pt.isOneOfSeveral() {
+		name, prefix = pt.target.name, pt.target.name+": "
+	}
 	if state != syncer.StateStarting {
-		p.ui.say("generation %d: %s, %s uploaded in %s", c.Pos.Generation,
+		p.ui.say("%sgeneration %d: %s, %s uploaded in %s", prefix, c.Pos.Generation,
 			plural(len(c.Changes), "change"), bytesOf(c.UploadedBytes), round(c.Took))
 	}
-	p.ui.record(generationLine{c.Pos.Generation, len(c.Changes), c.UploadedBytes, c.Took.Seconds()})
+	p.ui.record(generationLine{name, c.Pos.Generation, len(c.Changes), c.UploadedBytes, c.Took.Seconds()})
 }
 
 // A readyLine is what watch --json prints once it is live.

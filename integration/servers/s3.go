@@ -2,6 +2,7 @@ package servers
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net"
 	"net/http"
@@ -102,14 +103,30 @@ func (s *S3Server) NewBucket(t testing.TB) string {
 }
 
 func (s *S3Server) createBucket(ctx context.Context, name string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, s.Endpoint+"/"+name, nil)
+	return s.put(ctx, "/"+name, "")
+}
+
+// MakePublic lets everybody read a bucket, without credentials, and nobody write it.
+func (s *S3Server) MakePublic(t testing.TB, bucket string) {
+	t.Helper()
+	policy := fmt.Sprintf(`{"Version": "2012-10-17", "Statement": [
+		{"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::%[1]s/*"},
+		{"Effect": "Allow", "Principal": "*", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::%[1]s"}]}`, bucket)
+	if err := s.put(t.Context(), "/"+bucket+"?policy", policy); err != nil {
+		t.Fatalf("make bucket %s public: %v", bucket, err)
+	}
+}
+
+// put sends a signed request.
+func (s *S3Server) put(ctx context.Context, path, body string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, s.Endpoint+path, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
-	const noBody = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-	req.Header.Set("X-Amz-Content-Sha256", noBody)
+	hash := fmt.Sprintf("%x", sha256.Sum256([]byte(body)))
+	req.Header.Set("X-Amz-Content-Sha256", hash)
 	creds := aws.Credentials{AccessKeyID: s.AccessKey, SecretAccessKey: s.SecretKey}
-	if err := v4.NewSigner().SignHTTP(ctx, creds, req, noBody, "s3", "us-east-1", time.Now()); err != nil {
+	if err := v4.NewSigner().SignHTTP(ctx, creds, req, hash, "s3", "us-east-1", time.Now()); err != nil {
 		return err
 	}
 	resp, err := http.DefaultClient.Do(req)
@@ -117,7 +134,7 @@ func (s *S3Server) createBucket(ctx context.Context, name string) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("server says %s", resp.Status)
 	}
 	return nil

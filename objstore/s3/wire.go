@@ -133,12 +133,13 @@ func (w *wire) sign(ctx context.Context, r request) (*http.Request, error) {
 	for _, h := range w.extra.of(r.operation()) {
 		req.Header[h.name] = []string{h.value}
 	}
-	req.Header["X-Amz-Content-Sha256"] = []string{unsigned}
 	// The transport's own name tells an operator of the bucket nothing.
 	req.Header["User-Agent"] = []string{"skyagent"}
 	if w.creds == nil {
 		return req, nil
 	}
+	// It belongs to a signature: without one, there are servers that refuse it.
+	req.Header["X-Amz-Content-Sha256"] = []string{unsigned}
 	creds, err := w.creds.Retrieve(ctx)
 	if err != nil {
 		return nil, err

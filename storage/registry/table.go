@@ -10,13 +10,26 @@ import (
 
 // Table returns what storage ls prints, as SkyPilot's does: columns as wide as
 // their widest cell, two spaces between them, none at the end of a line.
-func Table(records []Record, now time.Time) string {
+func Table(records []Record, now time.Time) string { return Wide(records, nil, now) }
+
+// More is what a wide table has behind each record: generation, size, workers
+// and lag, for people.
+type More [4]string
+
+// Wide returns Table with more columns. No more at all is Table.
+func Wide(records []Record, more []More, now time.Time) string {
 	if len(records) == 0 {
 		return "No existing storage.\n"
 	}
 	rows := [][]string{{"NAME", "CREATED", "STORE", "COMMAND", "STATUS"}}
 	for _, rec := range records {
 		rows = append(rows, []string{clean(rec.Name), Ago(now.Sub(rec.Created)), strings.ToUpper(string(rec.Store)), clean(rec.Command), string(rec.State)})
+	}
+	if len(more) > 0 {
+		rows[0] = append(rows[0], "GENERATION", "SIZE", "WORKERS", "LAG")
+	}
+	for i, m := range more {
+		rows[i+1] = append(rows[i+1], m[:]...)
 	}
 	return align(rows)
 }

@@ -1,0 +1,333 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/storage"
+	"github.com/skyagent/skyagent/storage/registry"
+	"github.com/skyagent/skyagent/syncer"
+)
+
+const (
+	deleteAtOnce  = 4                // storages
+	deleteBatch   = 1000             // keys a request
+	deleteBatches = 8                // requests at a time, a storage
+	leavePatience = 30 * time.Second // for watches, replicas and mounts to end
+	leaveLook     = 50 * time.Millisecond
+)
+
+type deleteFlags struct{ all, yes bool }
+
+func (p *program) storageDeleteCommand() *cobra.Command {
+	var f deleteFlags
+	cmd := &cobra.Command{
+		Use:   "delete NAME...|GLOB|--all",
+		Short: "Delete storages, with their buckets and all that is in them",
+		Long: `Delete storages that skyagent made: the bucket, all that is in it, and the
+record. Watches, replicas and mounts of this machine are asked to leave first.
+A bucket that others made is never touched. A bucket that was deleted elsewhere
+is only forgotten.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.all == (len(args) > 0) {
+				return usageHint(errors.New("either name storages or use --all"), "skyagent storage ls lists them; NAME may be a pattern like 'data-*'")
+			}
+			return p.deleteStorages(cmd.Context(), args, f)
+		},
+	}
+	cmd.Flags().BoolVarP(&f.all, "all", "a", false, "all that storage ls lists")
+	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
+	return cmd
+}
+
+func (p *program) deleteStorages(ctx context.Context, patterns []string, f deleteFlags) error {
+	records, err := p.records(ctx)
+	if err != nil {
+		return err
+	}
+	chosen := records
+	if !f.all {
+		chosen = p.match(records, patterns)
+	}
+	if len(chosen) == 0 {
+		p.ui.say("No storage(s) to delete.")
+		return nil
+	}
+	if !f.yes {
+		if err := p.confirm(chosen); err != nil {
+			return err
+		}
+	}
+	failed := make([]error, len(chosen))
+	var group errgroup.Group
+	group.SetLimit(deleteAtOnce)
+	for i, rec := range chosen {
+		group.Go(func() error {
+			failed[i] = p.deleteStorage(ctx, rec)
+			return nil
+		})
+	}
+	group.Wait()
+	return joined(failed)
+}
+
+// match returns the records that patterns name, in their order.
+func (p *program) match(records []registry.Record, patterns []string) []registry.Record {
+	chosen := make(map[string]bool)
+	for _, pattern := range patterns {
+		found := false
+		for _, rec := range records {
+			if ok, err := path.Match(pattern, rec.Name); ok && err == nil || pattern == rec.Name {
+				chosen[rec.Name], found = true, true
+			}
+		}
+		if !found {
+			p.ui.say("Storage %s not found.", pattern)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(records), func(rec registry.Record) bool { return !chosen[rec.Name] })
+}
+
+// confirm shows what is to be deleted, and asks.
+func (p *program) confirm(chosen []registry.Record) error {
+	p.ui.print(registry.Table(p.settled(chosen), time.Now()))
+	var names []string
+	for _, rec := range chosen {
+		names = append(names, rec.Name)
+	}
+	answer, err := p.ui.ask(fmt.Sprintf("Deleting %s: %s. Proceed? [Y/n]: ", plural(len(chosen), "storage"), strings.Join(names, ", ")), p.in)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	switch {
+	case err == nil && slices.Contains([]string{"", "y", "yes"}, strings.ToLower(answer)):
+		return nil
+	case err == io.EOF:
+		return withHint(errNotConfirmed, "answer the question, or use -y")
+	}
+	return errNotConfirmed
+}
+
+// A deletedLine is what storage delete --json prints for every storage.
+type deletedLine struct {
+	Name    string  `json:"name"`
+	Objects int64   `json:"objects"` // deleted
+	Absent  bool    `json:"absent"`  // the bucket was deleted elsewhere
+	Seconds float64 `json:"seconds"`
+}
+
+// deleteStorage deletes the bucket of a storage that we made, and forgets it.
+// From the first step on nobody makes it anew; should a step fail, the next
+// storage delete goes on from there.
+func (p *program) deleteStorage(ctx context.Context, rec registry.Record) error {
+	began := time.Now()
+	p.ui.say("Deleting storage object %s...", rec.Name)
+	reg, err := p.storages(ctx)
+	if err != nil {
+		return err
+	}
+	if err := reg.SetState(ctx, rec.Name, registry.Deleting); err != nil {
+		return err
+	}
+	all := func(agentRecord) bool { return true }
+	if err := p.sendAway(ctx, rec.URL, "the storage is being deleted", all); err != nil {
+		return fmt.Errorf("storage %s: %w", rec.Name, err)
+	}
+	t, err := targetOf(rec)
+	if err != nil {
+		return err
+	}
+	deleted, absent, err := p.emptyBucket(ctx, t)
+	if err != nil {
+		return withHint(fmt.Errorf("storage %s: %w", rec.Name, err), "%s", cmpHint(hintFor(err), "run skyagent storage delete again: it goes on from where it was"))
+	}
+	if err := reg.Remove(ctx, rec.Name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	p.sayDeleted(t, deleted, absent, time.Since(began))
+	return nil
+}
+
+func cmpHint(hint, otherwise string) string {
+	if hint != "" {
+		return hint
+	}
+	return otherwise
+}
+
+func (p *program) sayDeleted(t target, deleted int64, absent bool, took time.Duration) {
+	p.ui.record(deletedLine{t.name, deleted, absent, took.Seconds()})
+	kind := strings.ToUpper(string(t.store))
+	if absent {
+		p.ui.say("%s bucket %s may have been deleted externally. Removing from local state.", kind, t.name)
+		return
+	}
+	p.ui.say("Deleted %s bucket %s.", kind, t.name)
+}
+
+// sendAway asks those parts of this machine's agents that work on a storage to
+// leave, and waits until they have.
+func (p *program) sendAway(ctx context.Context, url, why string, those func(agentRecord) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, leavePatience)
+	defer cancel()
+	asked := make(map[string]bool)
+	tick := time.NewTicker(leaveLook)
+	defer tick.Stop()
+	for {
+		left := p.partsOf(url, those)
+		if len(left) == 0 {
+			return nil
+		}
+		for _, r := range left {
+			if r.Control != "" && !asked[r.Control] {
+				_, err := r.ask(ctx, controlRequest{Do: doLeave, Why: why})
+				asked[r.Control] = err == nil // one that is only beginning, or ending, is asked again
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return withHint(fmt.Errorf("the %s of %s (process %d) did not leave", left[0].Role, left[0].Path, left[0].PID), "stop it, and try again")
+		case <-tick.C:
+		}
+	}
+}
+
+// partsOf returns those parts of this machine's agents that work on a storage.
+func (p *program) partsOf(url string, those func(agentRecord) bool) []agentRecord {
+	return slices.DeleteFunc(localAgents(p.places.run), func(r agentRecord) bool { return r.Storage != url || !those(r) })
+}
+
+func isWatch(r agentRecord) bool { return !r.IsWorker() }
+
+// emptyBucket deletes a bucket of ours with all that is in it. absent says that
+// it was not there.
+func (p *program) emptyBucket(ctx context.Context, t target) (deleted int64, absent bool, err error) {
+	if t.location.Scheme != "file" {
+		t.location.Prefix = "" // the whole bucket is ours
+	}
+	store, err := p.openStore(ctx, t, "", nil)
+	if err != nil {
+		return 0, false, err
+	}
+	if there, err := store.BucketExists(ctx); err != nil || !there {
+		return 0, err == nil, err
+	}
+	var n atomic.Int64
+	drawing, drawn := context.WithCancel(ctx)
+	wait := p.showProgress(drawing, "deleting", func() syncer.Progress { return syncer.Progress{Files: n.Load() + 1, DoneFiles: n.Load()} })
+	err = deleteAll(ctx, store, &n)
+	drawn()
+	wait()
+	if err == nil {
+		err = store.DeleteBucket(ctx)
+	}
+	if errors.Is(err, objstore.ErrNoBucket) {
+		err = nil // somebody else was faster
+	}
+	if err == nil && t.store == storage.File {
+		removeEmpty(filepath.Dir(filepath.FromSlash(t.location.Bucket)), p.places.buckets)
+	}
+	return n.Load(), false, err
+}
+
+// removeEmpty removes the empty directories from dir up to, and without, above:
+// what a storage below a prefix of a file store leaves.
+func removeEmpty(dir, above string) {
+	for dir != above && strings.HasPrefix(dir, above) && os.Remove(dir) == nil {
+		dir = filepath.Dir(dir)
+	}
+}
+
+// deleteAll deletes every object, and counts them in n.
+func deleteAll(ctx context.Context, store objstore.Store, n *atomic.Int64) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(deleteBatches)
+	remove := func(keys []string) {
+		group.Go(func() error {
+			err := store.Delete(ctx, keys...)
+			if err == nil {
+				n.Add(int64(len(keys)))
+			}
+			return err
+		})
+	}
+	var keys []string
+	var failed error
+	for info, err := range store.List(ctx, "", "") {
+		if err != nil {
+			failed = err
+			break
+		}
+		if keys = append(keys, info.Key); len(keys) == deleteBatch {
+			remove(keys)
+			keys = nil
+		}
+	}
+	if len(keys) > 0 && failed == nil {
+		remove(keys)
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return failed
+}
+
+func (p *program) storageReleaseCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "release NAME",
+		Short: "End the watches of a storage; one that is not persistent is deleted",
+		Long: `Say that the task that used a storage is done. Its watches on this machine
+finish and leave. The bucket of a storage with persistent: false is deleted
+then, unless something was not uploaded.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return p.release(cmd.Context(), args[0]) },
+	}
+}
+
+// release ends the watches of a storage and, when it is not to stay, the storage.
+func (p *program) release(ctx context.Context, name string) error {
+	rec, ours, err := p.recorded(ctx, name)
+	if err != nil {
+		return err
+	}
+	if !ours {
+		return p.notRecorded(ctx, name)
+	}
+	if err := p.sendAway(ctx, rec.URL, "the storage is released", isWatch); err != nil {
+		return fmt.Errorf("storage %s: %w", name, err)
+	}
+	if rec, ours, err = p.recorded(ctx, name); err != nil || !ours {
+		return err
+	}
+	if rec.Persistent {
+		p.ui.say("released %s: it is persistent, its bucket stays", name)
+		return nil
+	}
+	return p.dispose(ctx, rec)
+}
+
+// dispose deletes a storage that is not to stay, unless something was not
+// uploaded.
+func (p *program) dispose(ctx context.Context, rec registry.Record) error {
+	switch p.settled([]registry.Record{rec})[0].State {
+	case registry.Ready, registry.Init, registry.Deleting:
+		return p.deleteStorage(ctx, rec)
+	}
+	return withHint(fmt.Errorf("storage %s stays although it is not persistent: not all of its source was uploaded", rec.Name),
+		"run skyagent sync to upload the rest, or skyagent storage delete %s to give it up", rec.Name)
+}

@@ -28,8 +28,8 @@ func (s *Set) AddMount(storage string, take func() Mount) (remove func()) {
 }
 
 var mountColumns = []column[Mount]{
-	now("mount_generation", "Newest generation of the source that the tree shows.", func(t Mount) float64 { return t.Generation }),
-	now("mount_degraded", "1 while the mount cannot do its work: the store or the disk refuses.", func(t Mount) float64 { return flag(t.Degraded) }),
+	now("mount_generation", "Newest generation of the source that the tree shows.", func(t Mount) float64 { return t.Generation }).ofLeast(),
+	now("mount_degraded", "Above 0 while a mount cannot do its work: the store or the disk refuses.", func(t Mount) float64 { return flag(t.Degraded) }),
 	now("mount_files", "Files in the tree.", func(t Mount) float64 { return t.Files }),
 	now("mount_bytes", "Bytes of the files in the tree.", func(t Mount) float64 { return t.Bytes }),
 	now("mount_open_handles", "Files and directories that programs have open.", func(t Mount) float64 { return t.Open }),

@@ -14,26 +14,28 @@ import (
 	"github.com/skyagent/skyagent/integration/program"
 )
 
-// TestKubernetesManifests has them read strictly, by Kubernetes' own types.
-func TestKubernetesManifests(t *testing.T) {
+// TestSchemas has Kubernetes manifests and Grafana dashboards read by the types
+// of Kubernetes and Grafana, and each made wrong to see that they look.
+func TestSchemas(t *testing.T) {
 	t.Parallel()
 	program.Short(t)
-	check := filepath.Join(t.TempDir(), "kubecheck")
-	build := exec.Command("go", "build", "-o", check, ".")
-	build.Dir = "kubecheck"
+	schemas := filepath.Join(t.TempDir(), "schemas")
+	build := exec.Command("go", "build", "-o", schemas, ".")
+	build.Dir = "schemas"
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build kubecheck: %v\n%s", err, out)
+		t.Fatalf("build schemas: %v\n%s", err, out)
 	}
-	files, err := filepath.Glob("../deploy/kubernetes/*.yaml")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no manifests: %v", err)
-	}
-	checkWith(t, check, files...)
-
-	wrong := filepath.Join(t.TempDir(), "wrong.yaml")
-	write(t, wrong, strings.Replace(read(t, files[0]), "spec:", "specs:", 1))
-	if exec.Command(check, wrong).Run() == nil {
-		t.Error("a manifest with a wrong key passes")
+	for pattern, key := range map[string]string{"../deploy/kubernetes/*.yaml": "spec:", dashboardsDir + "/*.json": `"targets":`} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no %s: %v", pattern, err)
+		}
+		checkWith(t, schemas, files...)
+		wrong := filepath.Join(t.TempDir(), "wrong"+filepath.Ext(pattern))
+		write(t, wrong, strings.Replace(read(t, files[0]), key, strings.Replace(key, "s", "S", 1), 1))
+		if exec.Command(schemas, wrong).Run() == nil {
+			t.Errorf("%s with a wrong key passes", files[0])
+		}
 	}
 }
 

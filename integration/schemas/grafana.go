@@ -17,12 +17,14 @@ func checkDashboard(file string) error {
 	}
 	plugins.RegisterDefaultPlugins()
 	var d dashboard.Dashboard
-	if err := d.UnmarshalJSONStrict(b); err != nil {
-		return err
+	return errors.Join(genuine(d.UnmarshalJSONStrict(b)), genuine(d.Validate()))
+}
+
+// genuine returns nil for an empty list, which these types take for an error.
+func genuine(err error) error {
+	var list cog.BuildErrors
+	if errors.As(err, &list) && len(list) == 0 {
+		return nil
 	}
-	var wrong cog.BuildErrors
-	if err := d.Validate(); errors.As(err, &wrong) && len(wrong) > 0 {
-		return wrong
-	}
-	return nil
+	return err
 }

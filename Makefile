@@ -25,6 +25,8 @@ lint:
 	go tool staticcheck -tags $(GOTAGS) ./...
 	go mod verify
 	go mod tidy -diff
+	go -C integration/schemas vet ./...
+	go -C integration/schemas mod tidy -diff
 
 # The tests of the S3 store against MinIO, whose first build takes a quarter of
 # an hour.

@@ -464,6 +464,8 @@ func TestStorageGCS(t *testing.T) {
 	if r := home.Run(t, "storage", "delete", name, "-y"); r.Code != 0 || !strings.HasSuffix(r.Stdout, "Deleted GCS bucket "+name+".\n") {
 		t.Errorf("exit %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
+	home.MustRun(t, "storage", "create", name, "--store", "gcs", "--region", "EU", "--label", "team=vision")
+	home.MustRun(t, "storage", "delete", name, "-y")
 	if r := home.Run(t, "copy", "gs://"+name, t.TempDir(), "--once"); r.Code != 1 || !strings.Contains(r.Stderr, "no such bucket") {
 		t.Errorf("exit %d\n%s", r.Code, r.Stderr)
 	}

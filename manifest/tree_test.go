@@ -37,6 +37,7 @@ func TestTreeDisk(t *testing.T) {
 func TestScanOfSeveralPlaces(t *testing.T) {
 	dir := t.TempDir()
 	write(t, "a", dir, "x", "datasets", "sub", "a")
+	write(t, "temp", dir, "x", "datasets", manifest.Reserved, "temp")
 	write(t, "f", dir, "mydir", "f.txt")
 	write(t, "other", dir, "mydir", "other")
 	if err := os.Symlink("f.txt", filepath.Join(dir, "mydir", "link")); err != nil {
@@ -58,7 +59,7 @@ func TestScanOfSeveralPlaces(t *testing.T) {
 	if got, want := changed(s), []manifest.Path{"datasets", "datasets/sub", "datasets/sub/a", "f.txt"}; !slices.Equal(got, want) {
 		t.Errorf("found %v, want %v", got, want)
 	}
-	if skips(s)["link"] != manifest.SkipSymlink {
+	if skips(s)["link"] != manifest.SkipSymlink || skips(s)["datasets/"+manifest.Reserved] != manifest.SkipReserved {
 		t.Errorf("skipped %v", s.Skipped)
 	}
 	note(t, x, s)

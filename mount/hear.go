@@ -232,7 +232,7 @@ func (m *FS) doubtHeld(p manifest.Path, announced objstore.Rev) {
 	j := m.queue.look(string(p))
 	m.group.Go(func() {
 		defer j.end()
-		err := m.insist(j, func(ctx context.Context) error { return m.ask(ctx, j, p, announced) })
+		err := m.insist(j, func(ctx context.Context) error { return m.ask(ctx, j, p, announced) }, objstore.Lasting)
 		if err != nil && m.ctx.Err() == nil {
 			m.log.Warn("file not looked up in the store", "path", p, "err", err)
 		}

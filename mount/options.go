@@ -87,7 +87,8 @@ type Status struct {
 	Open    int // handles
 	Pending int // changes that are not in the bucket yet
 	Pos     manifest.Position
-	Reason  string // why it is not in step; "" when it is
+	Reason  string   // why it is not in step; "" when it is
+	GivenUp []string // the last changes of names that the store refused for good
 
 	Uploads, UploadedBytes int64
 	Conflicts, Failed      int64 // writes that came second; changes that the store refused

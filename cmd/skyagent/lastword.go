@@ -6,7 +6,6 @@ import (
 
 	"github.com/skyagent/skyagent/bus"
 	"github.com/skyagent/skyagent/manifest"
-	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/syncer"
 )
 
@@ -20,7 +19,11 @@ type lastWord struct {
 
 // beginLastWord prepares it while the bucket is still there: workers verify our
 // key by the bucket, and keep it. It returns nil when nobody can be told.
-func (p *program) beginLastWord(ctx context.Context, t target, store objstore.Store) *lastWord {
+func (p *program) beginLastWord(ctx context.Context, t target) *lastWord {
+	store, err := p.openStore(ctx, t, "", nil)
+	if err != nil {
+		return nil // whoever deletes the bucket says so
+	}
 	_, pos, err := syncer.OpenLog(store, p.flags.source).Load(ctx)
 	if err != nil {
 		return nil // no log, no bucket: nobody follows

@@ -265,6 +265,7 @@ func describeMount(r *agentRecord, st mount.Status) {
 	}
 	r.Epoch, r.Generation = st.Pos.Epoch, st.Pos.Generation
 	r.Dirty, r.Failed = st.Pending, int(st.Failed)
+	r.Left = append(r.Left, st.GivenUp...)
 	if st.Conflicts > 0 {
 		r.Left = append(r.Left, fmt.Sprintf("%s kept beside", plural(st.Conflicts, "conflicting write")))
 	}

@@ -92,8 +92,12 @@ func (p *program) claim(ctx context.Context, t target, store objstore.Store) (st
 		return storage.Theirs, t.ensureBucket(ctx, store)
 	}
 	use, rec, err := p.look(ctx, t, store)
-	if err == nil && use == storage.Make {
+	switch {
+	case err != nil:
+	case use == storage.Make:
 		use, err = p.makeBucket(ctx, t, store, rec.Name != "")
+	case use == storage.Ours && rec.State == registry.Init:
+		err = p.markMade(ctx, t) // should the last run have been killed before it did
 	}
 	if err != nil || use == storage.Theirs || rec.Command == p.commandLine() && rec.Persistent == t.persistent {
 		return use, err
@@ -162,7 +166,7 @@ func (p *program) makeBucket(ctx context.Context, t target, store objstore.Store
 	}
 	if err == nil {
 		p.ui.say("created %s bucket %s", strings.ToUpper(string(t.store)), t.name)
-		return storage.Make, nil
+		return storage.Make, p.markMade(ctx, t)
 	}
 	theirs := errors.Is(err, fs.ErrExist) // somebody else was faster
 	if theirs {

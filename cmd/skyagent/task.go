@@ -310,6 +310,9 @@ func (p *program) claimMount(ctx context.Context, m *storage.Mount) error {
 	if err != nil || use == storage.Theirs || len(m.Sources) > 0 {
 		return inFile(m, err)
 	}
+	if rec, _, err := p.recorded(ctx, t.name); err != nil || rec.State != registry.Init {
+		return err
+	}
 	return p.note(func(reg *registry.Registry) error { return reg.SetState(ctx, t.name, registry.Ready) })
 }
 

@@ -25,6 +25,8 @@ lint:
 	go tool staticcheck -tags $(GOTAGS) ./...
 	go mod verify
 	go mod tidy -diff
+	go -C integration/schemas vet ./...
+	go -C integration/schemas mod tidy -diff
 
 # The tests of the S3 store against MinIO, whose first build takes a quarter of
 # an hour.
@@ -69,9 +71,10 @@ fsx:
 peers:
 	SKYAGENT_LINUX_SOURCE=$$(integration/linux-source) go test -tags $(GOTAGS) -timeout $(TIMEOUT) -run '^$$' -bench 'SmallFiles|LargeFile' -benchtime 1x -v ./bench
 
-# The pages that the code writes: the command line and the metrics.
+# The pages that the code writes: the command line, the metrics, and the rules as
+# Kubernetes wants them.
 docs:
-	go test -tags $(GOTAGS) ./cmd/skyagent ./metrics -run 'Documented' -update
+	go test -tags $(GOTAGS) ./cmd/skyagent ./metrics ./integration -run 'Documented' -update
 
 # The Linux kernel's 78,000 files; needs Debian, and room for five copies.
 linuxtree:

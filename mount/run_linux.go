@@ -100,7 +100,7 @@ func (m *FS) mount() (*fuse.Server, error) {
 	if err := os.MkdirAll(m.opt.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("mount point: %w", err)
 	}
-	r := &raw{RawFileSystem: fuse.NewDefaultRawFileSystem(), m: m}
+	r := &observed{&raw{RawFileSystem: fuse.NewDefaultRawFileSystem(), m: m}, m.opt.Seen}
 	opts := &fuse.MountOptions{
 		Name: "skyagent", FsName: m.opt.Name, AllowOther: m.opt.AllowOther,
 		Options:       []string{"default_permissions"},

@@ -8,7 +8,7 @@ GOTAGS := disable_grpc_modules
 # A first run builds the pinned test servers, which takes minutes.
 TIMEOUT := 40m
 
-.PHONY: linuxtree delta peers build test race lint cross bench docs minio fsx compose
+.PHONY: linuxtree delta hosts peers build test race lint cross bench docs minio fsx compose
 
 build:
 	CGO_ENABLED=0 go build -tags $(GOTAGS) -trimpath -ldflags '$(LDFLAGS)' -o bin/skyagent ./cmd/skyagent
@@ -55,6 +55,10 @@ bench:
 # What a change of a file of 2 GiB sends, to every kind of store.
 delta:
 	SKYAGENT_DELTA_SIZE=2048 go test -tags $(GOTAGS) -timeout $(TIMEOUT) -count 1 -run 'TestDelta$$' -v ./integration
+
+# 78,000 files to a host by rsync, and then one that changed.
+hosts:
+	SKYAGENT_LONG=1 go test -tags $(GOTAGS) -timeout $(TIMEOUT) -count 1 -run 'TestManyFiles$$' -v ./hosts
 
 # Mounts for longer: 10 million random operations against a model, and many
 # processes that write and read the same files. It takes an hour, and needs Linux,

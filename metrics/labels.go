@@ -14,7 +14,7 @@ var (
 	storeOps      = []string{"head", "get", "put", "assemble", "copy", "list", "delete", "create_bucket", "bucket_exists", "delete_bucket", other}
 	storeErrors   = []string{"precondition", "not_found", "permission", "throttled", "cancelled", other}
 	mountOps      = []string{"lookup", "open", "create", "read", "write", "flush", "fsync", "list", "rename", "remove", other}
-	dropReasons   = []string{"unsigned", "forged", "unknown_writer", "wrong_storage", "malformed", "oversized", "stale", "limited", "unavailable", other}
+	dropReasons   = []string{"unsigned", "forged", "unknown_writer", "wrong_storage", "other_bucket", "malformed", "oversized", "stale", "limited", "unavailable", other}
 )
 
 const other = "other"

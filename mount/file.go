@@ -376,7 +376,7 @@ func second(err error) bool {
 func (m *FS) sentBefore(ctx context.Context, up *upload, refused error) (objstore.Info, error) {
 	info, err := m.opt.Store.Head(ctx, string(up.file.Path))
 	if err == nil && !up.file.Hash.IsZero() && info.Size == up.file.Size &&
-		info.Meta[manifest.MetaHash] == up.file.Hash.String() && info.Meta[manifest.MetaWriter] == m.opt.Writer {
+		info.Meta[manifest.MetaHash] == up.file.Hash.String() && info.Meta[metaLine] == up.line {
 		return info, nil
 	}
 	return objstore.Info{}, refused

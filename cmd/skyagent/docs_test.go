@@ -70,6 +70,8 @@ With ` + "`--json`" + ` a command prints one JSON object, or one a line for stre
 - ` + "`storage ls --json`" + `: ` + "`storages: [name, created, store, command, status, url, persistent]`" + `, with -v also ` + "`generation, files, bytes, workers, lag, error`" + `; ` + "`storage info`" + ` and ` + "`storage create`" + ` print one of these. States: INIT, UPLOADING, READY, SYNCING, DEGRADED, GUARDED, UPLOAD_FAILED, DELETING.
 - ` + "`storage delete --json`" + `: a line a storage ` + "`name, objects, absent, theirs, seconds`" + `; ` + "`absent`" + ` says that the bucket was deleted elsewhere, ` + "`theirs`" + ` that others made it anew since: it stays.
 - ` + "`mount --json`" + `: the line with ` + "`ready`" + ` when the tree is there and programs may read.
+- ` + "`agent --json`" + `: the lines of its copies and mounts; ` + "`path, error, retry_seconds`" + ` for a file mount that failed; ` + "`ready, task, mounts, failed, seconds, metrics`" + ` once, when every file mount was tried.
+- ` + "`watch --json` and `sync --json`" + ` with ` + "`--host`" + `: a line a transfer ` + "`host, source, path, first, sent, deleted, seconds, error, retry_seconds`" + `; ` + "`status --json`" + ` then ends with ` + "`hosts: [host, source, path, state, reason, files, pending, skipped]`" + `.
 - ` + "`refresh --json`" + `: a line a path ` + "`path, mount, seconds`" + `.
 - ` + "`mount flush --json`" + `: a line a mount ` + "`mount, left, seconds`" + `; ` + "`left`" + ` changes are not in the bucket when the time is up.
 - ` + "`events --json`" + `: the event as published.

@@ -28,16 +28,17 @@ func (p *program) beginLastWord(ctx context.Context, t target) *lastWord {
 	if err != nil {
 		return nil // no log, no bucket: nobody follows
 	}
+	var seal string
 	key, err := bus.LoadOrCreateKey(p.places.state)
 	if err == nil {
-		err = syncer.PublishWriter(ctx, store, key.ID(), key.Public())
+		seal, err = syncer.PublishWriter(ctx, store, key.ID(), key.Public())
 	}
 	if err != nil {
 		p.logger().Info("workers of other machines will not be told of the deletion", "err", err)
 		return nil
 	}
 	w := &lastWord{announcer: &lateAnnouncer{p: p, key: key, token: t.token()}}
-	w.head = manifest.Event{Storage: t.token(), Source: p.flags.source, Writer: key.ID(), Epoch: pos.Epoch,
+	w.head = manifest.Event{Storage: t.token(), Source: p.flags.source, Writer: key.ID(), Seal: seal, Epoch: pos.Epoch,
 		Generation: pos.Generation, Prev: pos.Generation - 1, Commit: pos.Commit, Time: time.Now().UTC(), Count: 1}
 	w.announcer.Announce(w.head)
 	w.announcer.flush(ctx)

@@ -327,6 +327,9 @@ func (m *FS) askInTurn(ctx context.Context, p manifest.Path) error {
 // process has the mount's state.
 var ErrInUse = errors.New("it is mounted already")
 
+// ErrBusy says that programs have files or directories of the mount open.
+var ErrBusy = errors.New("programs still use it")
+
 // prepare makes the mount's own state, and keeps other processes away from it.
 // The kernel drops the lock when the process ends, however it ends.
 func (m *FS) prepare() error {

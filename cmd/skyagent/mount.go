@@ -270,3 +270,11 @@ func describeMount(r *agentRecord, st mount.Status) {
 		r.Left = append(r.Left, fmt.Sprintf("%s kept beside", plural(st.Conflicts, "conflicting write")))
 	}
 }
+
+// leftHint says how what a mount could not bring to the bucket gets there.
+func leftHint(left *mount.LeftError) string {
+	if len(left.Lost) > 0 {
+		return "before the next stop, wait until skyagent mount flush says that all is in the bucket"
+	}
+	return "it is kept on this machine: mount again at the same directory when the store takes it"
+}

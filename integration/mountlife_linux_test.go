@@ -86,3 +86,21 @@ func TestMountBusy(t *testing.T) {
 		})
 	}
 }
+
+// TestMountTruncateRetried truncates a file by its path while the store is away:
+// the call fails, and the bucket has the change when the store is back.
+func TestMountTruncateRetried(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	proxy := servers.NewProxy(t, r.server.Endpoint)
+	r.home.Env = append(r.home.Env, "AWS_ENDPOINT_URL_S3="+proxy.URL)
+	dir, _ := r.mount(t, "--timeout", "1s")
+	write(t, filepath.Join(dir, "f"), "content")
+	proxy.Decide(refusePuts)
+	if err := os.Truncate(filepath.Join(dir, "f"), 4); !errors.Is(err, syscall.EIO) {
+		t.Errorf("truncate: %v, want EIO", err)
+	}
+	proxy.Decide(nil)
+	r.home.MustRun(t, "mount", "flush", dir)
+	wantFile(t, r.object("f"), "cont")
+}

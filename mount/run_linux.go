@@ -61,6 +61,7 @@ func (m *FS) Run(ctx context.Context, ready func()) error {
 	defer stop()
 	m.group.Go(func() { m.kernel.run(services, fuseNotifier{server}, func(n int) { m.count.told.Add(int64(n)) }) })
 	m.group.Go(func() { m.follow(services) })
+	m.group.Go(func() { m.tends(services) })
 	var replaying sync.WaitGroup
 	if m.opt.Inotify {
 		m.replay.begin()

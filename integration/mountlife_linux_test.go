@@ -104,3 +104,20 @@ func TestMountTruncateRetried(t *testing.T) {
 	r.home.MustRun(t, "mount", "flush", dir)
 	wantFile(t, r.object("f"), "cont")
 }
+
+// TestMountPoints mounts at places that do not suit: each is refused by a line
+// that names it and a hint.
+func TestMountPoints(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	dir := t.TempDir()
+	file, full := filepath.Join(dir, "file"), filepath.Join(dir, "full")
+	write(t, file, "")
+	write(t, filepath.Join(full, "mine"), "mine")
+	wantWords(t, r.home.Run(t, "mount", r.url, filepath.Join(file, "d")), 1, "choose a directory", "mount point: mkdir "+file, "not a directory")
+	wantWords(t, r.home.Run(t, "mount", r.url, full), 1, "--allow-non-empty", "mount "+full, "not empty")
+	stop(t, r.live(t, []string{"mount", r.url, full, "--allow-non-empty"}))
+	if got := read(t, filepath.Join(full, "mine")); got != "mine" {
+		t.Errorf("mine holds %q", got)
+	}
+}

@@ -337,6 +337,15 @@ func (m *FS) askInTurn(ctx context.Context, p manifest.Path) error {
 // process has the mount's state.
 var ErrInUse = errors.New("it is mounted already")
 
+// ErrNotEmpty says that a mount would hide what the mount point holds.
+var ErrNotEmpty = errors.New("the directory is not empty")
+
+// ErrPoint says that the mount point is not to be had.
+var ErrPoint = errors.New("mount point")
+
+// ErrNoDevice says that the system has no FUSE.
+var ErrNoDevice = errors.New("no FUSE on this machine")
+
 // ErrBusy says that programs have files or directories of the mount open.
 var ErrBusy = errors.New("programs still use it")
 

@@ -36,8 +36,8 @@ func (m *FS) Run(ctx context.Context, ready func()) error {
 	if err := clearDead(m.opt.Dir); err != nil {
 		return err
 	}
-	if mountedAt(m.opt.Dir) {
-		return fmt.Errorf("mount %s: %w", m.opt.Dir, ErrInUse)
+	if err := m.point(); err != nil {
+		return err
 	}
 	if err := m.load(ctx); err != nil {
 		return err
@@ -143,10 +143,28 @@ func (m *FS) unmountIdle(server *fuse.Server, served <-chan struct{}) error {
 	return err
 }
 
-func (m *FS) mount() (*fuse.Server, error) {
-	if err := os.MkdirAll(m.opt.Dir, 0o755); err != nil {
-		return nil, fmt.Errorf("mount point: %w", err)
+// point makes sure that something can be mounted at the mount point.
+func (m *FS) point() error {
+	if err := hasDevice("/dev/fuse"); err != nil {
+		return fmt.Errorf("mount %s: %w", m.opt.Dir, err)
 	}
+	if mountedAt(m.opt.Dir) {
+		return fmt.Errorf("mount %s: %w", m.opt.Dir, ErrInUse)
+	}
+	if err := os.MkdirAll(m.opt.Dir, 0o755); err != nil {
+		return fmt.Errorf("%w: %w", ErrPoint, err)
+	}
+	names, err := os.ReadDir(m.opt.Dir)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrPoint, err)
+	}
+	if len(names) > 0 && !m.opt.NonEmpty {
+		return fmt.Errorf("mount %s: %w", m.opt.Dir, ErrNotEmpty)
+	}
+	return nil
+}
+
+func (m *FS) mount() (*fuse.Server, error) {
 	r := &raw{RawFileSystem: fuse.NewDefaultRawFileSystem(), m: m}
 	opts := &fuse.MountOptions{
 		Name: "skyagent", FsName: m.opt.Name, AllowOther: m.opt.AllowOther,

@@ -2,8 +2,8 @@
 // the presence of workers, and their acknowledgements. It brings the server
 // too, embedded, for machines that have no NATS of their own.
 //
-// It promises that an event it hands out was signed, for this storage, by a
-// writer whose key stands in the bucket, that publishing never holds up the
+// It promises that an event it hands out was signed, for this bucket, by a
+// writer whose key stands in it, that publishing never holds up the
 // caller, and that the newest event of a source arrives as long as some server
 // stays reachable. It does not promise that every event arrives, and nothing
 // may depend on it: the log in the bucket is the truth, and whoever lost an

@@ -2,7 +2,6 @@ package bus
 
 import (
 	"context"
-	"crypto/ed25519"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -219,10 +218,13 @@ func (f *Feed) notice() {
 }
 
 func (f *Feed) commit(ctx context.Context, m message, hear func(Heard)) {
-	key, err := f.key(ctx, m)
+	by, err := f.voucher(ctx, m)
 	var e manifest.Event
 	if err == nil {
-		e, err = open(f.storage, m, key)
+		e, err = open(f.storage, m, by)
+	}
+	if by, ok := f.again(ctx, m.writer, err); ok {
+		e, err = open(f.storage, m, by)
 	}
 	if err == nil && !f.source(e.Source).news(e) {
 		err = dropped(Stale, "generation %d of %s", e.Generation, e.Source)
@@ -242,10 +244,13 @@ func (f *Feed) source(name string) *slot {
 }
 
 func (f *Feed) writes(ctx context.Context, m message, hear func(Heard)) {
-	key, err := f.key(ctx, m)
+	by, err := f.voucher(ctx, m)
 	var w manifest.Writes
 	if err == nil {
-		w, err = openWrites(f.storage, m, key)
+		w, err = openWrites(f.storage, m, by)
+	}
+	if by, ok := f.again(ctx, m.writer, err); ok {
+		w, err = openWrites(f.storage, m, by)
 	}
 	if err != nil {
 		f.drop(err)
@@ -272,32 +277,39 @@ func (f *Feed) judge(w manifest.Writes, hear func(Heard)) {
 	}
 }
 
-// key returns the key of m's writer. It looks in the bucket for one that is new
-// to us, and nothing passes by meanwhile: a fence that was sent after m must
-// not come back before m was judged. What cannot be judged may be true, and
+// voucher returns the voucher of m's writer. It looks in the bucket for one that
+// is new to us, and nothing passes by meanwhile: a fence that was sent after m
+// must not come back before m was judged. What cannot be judged may be true, and
 // lost.
-func (f *Feed) key(ctx context.Context, m message) (ed25519.PublicKey, error) {
-	if k, ok := f.verifier.known(m.writer); ok {
-		return k, m.check()
+func (f *Feed) voucher(ctx context.Context, m message) (voucher, error) {
+	if by, ok := f.verifier.known(m.writer); ok {
+		return by, m.check()
 	}
 	if err := m.check(); err != nil {
-		return nil, err
+		return voucher{}, err
 	}
 	if err := f.verifier.refused(m.writer); err != nil {
 		f.fences.miss() // the key may have been stored since we asked
-		return nil, err
+		return voucher{}, err
 	}
 	if time.Now().Before(f.blind) {
 		f.fences.miss()
-		return nil, dropped(Unavailable, "writer %s", m.writer)
+		return voucher{}, dropped(Unavailable, "writer %s", m.writer)
 	}
 	return f.lookup(ctx, m)
 }
 
-func (f *Feed) lookup(ctx context.Context, m message) (ed25519.PublicKey, error) {
+// again is the verifier's, for as long as a feed may wait.
+func (f *Feed) again(ctx context.Context, writer string, err error) (voucher, bool) {
 	ctx, cancel := context.WithTimeout(ctx, lookupWait)
 	defer cancel()
-	key, err := f.verifier.keyOf(ctx, m)
+	return f.verifier.again(ctx, writer, err)
+}
+
+func (f *Feed) lookup(ctx context.Context, m message) (voucher, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupWait)
+	defer cancel()
+	by, err := f.verifier.voucherOf(ctx, m)
 	var d *drop
 	if errors.As(err, &d) && d.reason == Unavailable {
 		f.blind = time.Now().Add(lookupPause)
@@ -305,7 +317,7 @@ func (f *Feed) lookup(ctx context.Context, m message) (ed25519.PublicKey, error)
 	if d != nil && d.reason != UnknownWriter {
 		f.fences.miss()
 	}
-	return key, err
+	return by, err
 }
 
 func (f *Feed) drop(err error) {

@@ -30,7 +30,7 @@ type Follower struct {
 	verifier *Verifier
 	log      *slog.Logger
 	box      *mailbox
-	unknown  chan message // whose key must be looked up
+	unknown  chan message // whose voucher must be looked up
 }
 
 // NewFollower returns a follower of a storage.
@@ -68,10 +68,12 @@ func (f *Follower) receive(n *nats.Msg) {
 		f.drop(err)
 		return
 	}
-	if key, ok := f.verifier.known(m.writer); ok {
-		e, err := open(f.storage, m, key)
-		f.deliver(e, err)
-		return
+	if by, ok := f.verifier.known(m.writer); ok {
+		e, err := open(f.storage, m, by)
+		if !f.verifier.outdated(m.writer, err) {
+			f.deliver(e, err)
+			return
+		}
 	}
 	if err := f.verifier.refused(m.writer); err != nil {
 		f.drop(err)

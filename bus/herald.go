@@ -41,6 +41,9 @@ type Herald struct {
 	stored  chan kept
 	refused atomic.Int64 // when the server last said that we may not, nanoseconds since 1970
 
+	// Seal is of the key's voucher in the bucket. Set it before Run.
+	Seal string
+
 	mu      sync.Mutex // guards the rest; held while messages are put on the connection, so that numbers are in order
 	seq     uint64     // of the last message
 	last    time.Time  // when it was sent
@@ -137,7 +140,7 @@ func (h *Herald) send(changes []manifest.Write, life uint64) error {
 		h.seq++ // used up even if sending fails: it may have arrived
 	}
 	m, err := signWrites(h.key, manifest.Writes{
-		Storage: h.storage, Session: h.session, Seq: h.seq, Time: time.Now(), Changes: changes,
+		Storage: h.storage, Seal: h.Seal, Session: h.session, Seq: h.seq, Time: time.Now(), Changes: changes,
 	})
 	if err != nil {
 		h.log.Error("announcement dropped", "err", err)

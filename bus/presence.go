@@ -24,6 +24,7 @@ const (
 
 // A Presence says who is on a storage and how far. It is not signed: whoever
 // may publish it may lie about itself, so it informs people and nothing else.
+// Nor is it sealed: buckets with one token share it.
 type Presence struct {
 	ID         string         `json:"id"`
 	Role       string         `json:"role"` // "watch", "copy" or "mount"

@@ -54,8 +54,8 @@ func NewPublisher(c *Conn, key *Key, storage string, log *slog.Logger) *Publishe
 }
 
 // Announce puts e into the outbox, in place of what is there, and returns. The
-// storage and the writer of e are filled in; the caller no longer changes its
-// changes.
+// storage and the writer of e are filled in, the seal is not; the caller no
+// longer changes its changes.
 func (p *Publisher) Announce(e manifest.Event) {
 	e.Storage = p.storage
 	p.mu.Lock()

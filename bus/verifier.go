@@ -23,6 +23,7 @@ const (
 	Forged        Reason = "forged"         // the signature is not the writer's
 	UnknownWriter Reason = "unknown_writer" // the bucket has no such key, or another one
 	WrongStorage  Reason = "wrong_storage"
+	OtherBucket   Reason = "other_bucket" // of the same name, by a writer of both
 	Malformed     Reason = "malformed"
 	Oversized     Reason = "oversized"
 	Stale         Reason = "stale"       // a duplicate, late or replayed
@@ -33,9 +34,9 @@ const (
 // An Observer is told of every dropped message; it must be quick. Nil is none.
 type Observer func(Reason)
 
-// A KeyLookup returns the content of .skyagent/writers/<id>, or an error that
-// is fs.ErrNotExist when there is none.
-type KeyLookup func(ctx context.Context, writerID string) ([]byte, error)
+// A VoucherLookup returns the content of .skyagent/writers/<id>, or an error
+// that is fs.ErrNotExist when there is none.
+type VoucherLookup func(ctx context.Context, writerID string) ([]byte, error)
 
 // Limits of lookups: a storm of forged events with made-up writers must not
 // become a storm of requests to the bucket.
@@ -43,21 +44,31 @@ const (
 	lookupAgain   = 10 * time.Second // for one writer, after a failure
 	lookupRate    = 2                // a second, for all writers
 	lookupBurst   = 8
-	maxRemembered = 1024 // failures; the rate holds beyond
+	sealAgain     = time.Minute // for one writer, when its seal is another one
+	maxRemembered = 1024        // failures; the rate holds beyond
 )
 
 // A Verifier decides whether a message is an event of a writer who may write
-// the bucket. Keys that were found are kept for good, since an id names one key
-// for ever. It is safe for many goroutines.
+// the bucket, and meant for it. Vouchers that were found are kept, since an id
+// names one key for ever; one is looked up again, now and then, when its writer
+// uses another seal: the bucket may have been made anew. It is safe for many
+// goroutines.
 type Verifier struct {
-	lookup  KeyLookup
+	lookup  VoucherLookup
 	observe Observer
 	limit   *rate.Limiter
 	looking chan struct{} // holds one token: one lookup at a time
 
 	mu     sync.Mutex // guards the rest
-	keys   map[string]ed25519.PublicKey
+	found  map[string]voucher
 	failed map[string]failure
+}
+
+// A voucher is a manifest.Voucher whose key is one.
+type voucher struct {
+	key   ed25519.PublicKey
+	seal  string
+	asked time.Time // when the bucket was asked for it last
 }
 
 // failure is what the last lookup of a writer came to.
@@ -66,8 +77,8 @@ type failure struct {
 	again  time.Time // not before
 }
 
-// NewVerifier returns a verifier that finds keys by lookup.
-func NewVerifier(lookup KeyLookup, observe Observer) *Verifier {
+// NewVerifier returns a verifier that finds vouchers by lookup.
+func NewVerifier(lookup VoucherLookup, observe Observer) *Verifier {
 	if observe == nil {
 		observe = func(Reason) {}
 	}
@@ -75,7 +86,7 @@ func NewVerifier(lookup KeyLookup, observe Observer) *Verifier {
 		lookup: lookup, observe: observe,
 		limit:   rate.NewLimiter(lookupRate, lookupBurst),
 		looking: make(chan struct{}, 1),
-		keys:    map[string]ed25519.PublicKey{},
+		found:   map[string]voucher{},
 		failed:  map[string]failure{},
 	}
 }
@@ -116,12 +127,12 @@ func (m message) check() error {
 
 func validWriter(id string) bool { return hexadecimal(id, idLen) }
 
-// known returns the key of a writer if no lookup is needed for it.
-func (v *Verifier) known(writer string) (ed25519.PublicKey, bool) {
+// known returns the voucher of a writer if no lookup is needed for it.
+func (v *Verifier) known(writer string) (voucher, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	k, ok := v.keys[writer]
-	return k, ok
+	by, ok := v.found[writer]
+	return by, ok
 }
 
 // refused returns the verdict on a writer whose lookup failed a moment ago.
@@ -136,26 +147,30 @@ func (v *Verifier) refused(writer string) error {
 }
 
 // verify returns the event in m, or an error with the reason to drop it. It may
-// ask the bucket for the writer's key.
-func (v *Verifier) verify(ctx context.Context, storage string, m message) (manifest.Event, error) {
-	key, err := v.keyOf(ctx, m)
-	if err != nil {
-		return manifest.Event{}, err
+// ask the bucket for the writer's voucher.
+func (v *Verifier) verify(ctx context.Context, storage string, m message) (e manifest.Event, err error) {
+	by, err := v.voucherOf(ctx, m)
+	if err == nil {
+		e, err = open(storage, m, by)
 	}
-	return open(storage, m, key)
+	if by, ok := v.again(ctx, m.writer, err); ok {
+		return open(storage, m, by)
+	}
+	return e, err
 }
 
-// keyOf returns the key that m must be signed with.
-func (v *Verifier) keyOf(ctx context.Context, m message) (ed25519.PublicKey, error) {
+// voucherOf returns the voucher that m is judged by.
+func (v *Verifier) voucherOf(ctx context.Context, m message) (voucher, error) {
 	if err := m.check(); err != nil {
-		return nil, err
+		return voucher{}, err
 	}
-	return v.key(ctx, m.writer)
+	return v.voucher(ctx, m.writer)
 }
 
-// open returns the event in m if key signed it for storage.
-func open(storage string, m message, key ed25519.PublicKey) (manifest.Event, error) {
-	signed := ed25519.Verify(key, signedMessage(ofCommit, storage, m.body), m.signature)
+// open returns the event in m if the writer that by is for signed it for
+// storage and this bucket.
+func open(storage string, m message, by voucher) (manifest.Event, error) {
+	signed := ed25519.Verify(by.key, signedMessage(ofCommit, storage, m.body), m.signature)
 	e, err := Decode(m.body)
 	switch {
 	case err == nil && e.Storage != storage:
@@ -166,13 +181,15 @@ func open(storage string, m message, key ed25519.PublicKey) (manifest.Event, err
 		return manifest.Event{}, &drop{Malformed, err}
 	case e.Writer != m.writer:
 		return manifest.Event{}, dropped(Malformed, "an event of writer %q in the name of %s", e.Writer, m.writer)
+	case by.seal != "" && e.Seal != by.seal:
+		return manifest.Event{}, dropped(OtherBucket, "an event of writer %s", m.writer)
 	}
 	return e, nil
 }
 
-// openWrites returns the writes in m if key signed them for storage.
-func openWrites(storage string, m message, key ed25519.PublicKey) (manifest.Writes, error) {
-	signed := ed25519.Verify(key, signedMessage(ofObject, storage, m.body), m.signature)
+// openWrites is open for writes.
+func openWrites(storage string, m message, by voucher) (manifest.Writes, error) {
+	signed := ed25519.Verify(by.key, signedMessage(ofObject, storage, m.body), m.signature)
 	w, err := DecodeWrites(m.body)
 	switch {
 	case err == nil && w.Storage != storage:
@@ -183,53 +200,93 @@ func openWrites(storage string, m message, key ed25519.PublicKey) (manifest.Writ
 		return manifest.Writes{}, &drop{Malformed, err}
 	case w.Writer != m.writer:
 		return manifest.Writes{}, dropped(Malformed, "writes of %q in the name of %s", w.Writer, m.writer)
+	case by.seal != "" && w.Seal != by.seal:
+		return manifest.Writes{}, dropped(OtherBucket, "writes of %s", m.writer)
 	}
 	return w, nil
 }
 
-// key returns a writer's key, from memory or by one lookup at a time.
-func (v *Verifier) key(ctx context.Context, writer string) (ed25519.PublicKey, error) {
-	if k, ok := v.known(writer); ok {
-		return k, nil
+// voucher returns a writer's voucher, from memory or by one lookup at a time.
+func (v *Verifier) voucher(ctx context.Context, writer string) (voucher, error) {
+	if by, ok := v.known(writer); ok {
+		return by, nil
 	}
 	select {
 	case v.looking <- struct{}{}:
 		defer func() { <-v.looking }()
 	case <-ctx.Done():
-		return nil, dropped(Unavailable, "writer %s: %w", writer, ctx.Err())
+		return voucher{}, dropped(Unavailable, "writer %s: %w", writer, ctx.Err())
 	}
-	if k, ok := v.known(writer); ok {
-		return k, nil // somebody else was asking for it
+	if by, ok := v.known(writer); ok {
+		return by, nil // somebody else was asking for it
 	}
 	if err := v.refused(writer); err != nil {
-		return nil, err
+		return voucher{}, err
 	}
 	if !v.limit.Allow() {
-		return nil, dropped(Limited, "writer %s", writer)
+		return voucher{}, dropped(Limited, "writer %s", writer)
 	}
 	return v.find(ctx, writer)
 }
 
 // find asks the bucket and remembers the answer.
-func (v *Verifier) find(ctx context.Context, writer string) (ed25519.PublicKey, error) {
-	public, err := v.lookup(ctx, writer)
-	reason := UnknownWriter
-	var key ed25519.PublicKey
-	if err == nil {
-		key, err = parsePublic(writer, public)
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		reason = Unavailable
-	}
+func (v *Verifier) find(ctx context.Context, writer string) (voucher, error) {
+	by, reason, err := v.ask(ctx, writer)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if err == nil {
-		v.keys[writer] = key
+		v.found[writer] = by
 		delete(v.failed, writer)
-		return key, nil
+		return by, nil
 	}
 	v.forget()
 	v.failed[writer] = failure{reason, time.Now().Add(lookupAgain)}
-	return nil, dropped(reason, "writer %s: %w", writer, err)
+	return voucher{}, dropped(reason, "writer %s: %w", writer, err)
+}
+
+// ask asks the bucket. reason says why there is no voucher.
+func (v *Verifier) ask(ctx context.Context, writer string) (by voucher, reason Reason, err error) {
+	by.asked = time.Now()
+	b, err := v.lookup(ctx, writer)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return by, UnknownWriter, err
+		}
+		return by, Unavailable, err
+	}
+	in := manifest.DecodeVoucher(b)
+	by.seal = in.Seal
+	by.key, err = parsePublic(writer, in.Public)
+	return by, UnknownWriter, err
+}
+
+// again asks the bucket once more for the voucher of a writer whose message was
+// dropped as another bucket's, and reports whether it has a new one by which
+// the message may be judged again. Between two questions lies a minute.
+func (v *Verifier) again(ctx context.Context, writer string, err error) (voucher, bool) {
+	if !v.outdated(writer, err) {
+		return voucher{}, false
+	}
+	by, _, err := v.ask(ctx, writer)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	old := v.found[writer]
+	if err != nil {
+		by.key, by.seal = old.key, old.seal // the bucket is away, or being made anew
+	}
+	v.found[writer] = by
+	return by, by.seal != old.seal
+}
+
+// outdated reports whether err is that a message is another bucket's, by a
+// voucher that may not be the bucket's any more.
+func (v *Verifier) outdated(writer string, err error) bool {
+	var d *drop
+	if !errors.As(err, &d) || d.reason != OtherBucket {
+		return false
+	}
+	by, ok := v.known(writer)
+	return ok && time.Since(by.asked) >= sealAgain
 }
 
 // forget makes room for one more failure. mu is held.

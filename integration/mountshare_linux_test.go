@@ -39,17 +39,39 @@ func TestMountWatchCopy(t *testing.T) {
 	}
 }
 
-// TestMountExclusive has two workers create one file: exactly one of them ends
-// well, and what the other wrote is kept beside.
+// TestMountUnderWatch has a mount and then the source of one machine write one
+// file: the source's version is shown, and the bucket has the mount's beside.
+func TestMountUnderWatch(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	watch := r.watch(t)
+	defer stop(t, watch)
+	dir, _ := r.mount(t)
+	write(t, filepath.Join(dir, "f"), "the mount's")
+	write(t, filepath.Join(r.source, "f"), "the source's")
+	waitFor(t, "the source's version", func() bool { return contains(dir, "f", "the source's") })
+	kept, err := filepath.Glob(r.object("f.skyagent-conflict-*"))
+	if err != nil || len(kept) != 1 || read(t, kept[0]) != "the mount's" {
+		t.Errorf("beside in the bucket are %q, %v", kept, err)
+	}
+}
+
+// TestMountExclusive has two mounts of one machine create one file, at times
+// with the same bytes: exactly one of them ends well, and what the other wrote is
+// kept beside.
 func TestMountExclusive(t *testing.T) {
 	r := newRig(t)
 	dirs := r.mounts(t, 2)
-	for range 20 {
+	for round := range 20 {
+		contents := dirs
+		if round%2 == 1 {
+			contents = []string{"same", "same"}
+		}
 		var files [2]*os.File
 		for i, dir := range dirs {
 			f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 			must(t, err)
-			_, err = f.WriteString(dir)
+			_, err = f.WriteString(contents[i])
 			must(t, err)
 			files[i] = f
 		}
@@ -67,10 +89,10 @@ func TestMountExclusive(t *testing.T) {
 			t.Fatalf("closes ended with %v and %v, want one ESTALE", errs[0], errs[1])
 		}
 		for _, dir := range dirs {
-			waitFor(t, "the winner's bytes", func() bool { return contains(dir, "lock", dirs[won]) })
+			waitFor(t, "the winner's bytes", func() bool { return contains(dir, "lock", contents[won]) })
 			waitFor(t, "the other's beside", func() bool {
 				kept, _ := filepath.Glob(filepath.Join(dir, "lock.skyagent-conflict-*"))
-				return len(kept) == 1 && contains(dir, filepath.Base(kept[0]), dirs[lost])
+				return len(kept) == 1 && contains(dir, filepath.Base(kept[0]), contents[lost])
 			})
 		}
 		entries, err := os.ReadDir(dirs[0])

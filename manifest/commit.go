@@ -77,6 +77,7 @@ type Event struct {
 	Prev       uint64    `json:"prev"`   // the generation that Changes apply to
 	Commit     Hash      `json:"commit"` // Sum of the commit's encoding
 	Writer     string    `json:"writer"`
+	Seal       string    `json:"seal,omitempty"` // see Voucher
 	Time       time.Time `json:"time"`
 	Count      int       `json:"count"`             // number of changes in the commit
 	Changes    []Change  `json:"changes,omitempty"` // all of them, or none when they do not fit

@@ -13,7 +13,8 @@ var (
 	rescanReasons = []string{"interval", "name", "limit", "error", "overflow", "start", "root", other}
 	storeOps      = []string{"head", "get", "put", "assemble", "copy", "list", "delete", "create_bucket", "bucket_exists", "delete_bucket", other}
 	storeErrors   = []string{"precondition", "not_found", "permission", "throttled", "cancelled", other}
-	dropReasons   = []string{"unsigned", "forged", "unknown_writer", "wrong_storage", "malformed", "oversized", "stale", "limited", "unavailable", other}
+	mountOps      = []string{"lookup", "open", "create", "read", "write", "flush", "fsync", "list", "rename", "remove", other}
+	dropReasons   = []string{"unsigned", "forged", "unknown_writer", "wrong_storage", "other_bucket", "malformed", "oversized", "stale", "limited", "unavailable", other}
 )
 
 const other = "other"

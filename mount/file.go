@@ -27,7 +27,7 @@ type file struct {
 	version atomic.Uint64 // counts versions that it was given by renew
 	forfeit atomic.Bool   // written under a lock that was lost: it goes beside
 
-	heir atomic.Pointer[objstore.Rev] // what a new file's first upload replaces, after a rename
+	heir *heir // what a new file's first upload replaces, after a rename; guarded by the tree's mutex
 
 	upload  gate                // held by the one that uploads; comes before mu
 	attempt atomic.Pointer[job] // the last upload
@@ -39,7 +39,7 @@ type file struct {
 	dirty  atomic.Bool  // the stage has what the bucket has not; only changed with mu held
 	gen    uint64       // counts changes of the stage
 	cond   objstore.Cond
-	kept   uint64        // number in the journal, with write-back
+	kept   atomic.Uint64 // number in the journal, with write-back; set with mu and the tree's mutex held
 	stood  string        // the stage that the journal names
 	asked  uint64        // the gen that a close with write-back has returned for
 	line   string        // random: the object tells by it whose successor it is
@@ -376,7 +376,7 @@ func second(err error) bool {
 func (m *FS) sentBefore(ctx context.Context, up *upload, refused error) (objstore.Info, error) {
 	info, err := m.opt.Store.Head(ctx, string(up.file.Path))
 	if err == nil && !up.file.Hash.IsZero() && info.Size == up.file.Size &&
-		info.Meta[manifest.MetaHash] == up.file.Hash.String() && info.Meta[manifest.MetaWriter] == m.opt.Writer {
+		info.Meta[manifest.MetaHash] == up.file.Hash.String() && info.Meta[metaLine] == up.line {
 		return info, nil
 	}
 	return objstore.Info{}, refused
@@ -415,6 +415,7 @@ func (m *FS) settle(f *file, up *upload) {
 	defer m.tree.mu.Unlock()
 	mtime, perm, size, xattrs := f.n.mtime, f.n.perm, f.n.size, f.n.xattrs()
 	f.n.set(up.file)
+	f.n.lie(string(up.file.Path))
 	f.n.keepXattrs(xattrs)
 	sent := f.n.mtime == mtime && f.n.perm == perm && f.n.xattrs() == up.file.Xattrs
 	f.n.mtime, f.n.perm, f.n.size = mtime, perm, size

@@ -66,7 +66,7 @@ type FS struct {
 	logs    map[string]manifest.Position
 	unnoted []manifest.Write
 	noteSeq uint64
-	attrs   map[*node]manifest.File // whose modes and times go to the bucket soon
+	attrs   map[*node]struct{} // whose modes and times go to the bucket soon
 	reason  string
 	ready   bool
 	givenUp []string // the last changes that the store refused for good
@@ -83,7 +83,7 @@ func New(opt Options) *FS {
 	m := &FS{
 		opt: opt, log: opt.Log, tree: newTree(time.Now().UnixNano()), queue: newQueue(),
 		catching: make(chan struct{}, 1), comparing: make(chan struct{}, 1), noting: make(chan struct{}, 1),
-		doubts: map[manifest.Path]int{}, logs: map[string]manifest.Position{}, attrs: map[*node]manifest.File{},
+		doubts: map[manifest.Path]int{}, logs: map[string]manifest.Position{}, attrs: map[*node]struct{}{},
 	}
 	m.kernel.init()
 	m.replay.init(opt.Inotify)

@@ -67,5 +67,5 @@ func (m *FS) dirtyFiles() []*file {
 func (f *file) inJournal() bool {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.kept != 0 && f.gen == f.asked
+	return f.kept.Load() != 0 && f.gen == f.asked
 }

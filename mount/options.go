@@ -25,6 +25,11 @@ type Bus interface {
 	Changed() <-chan struct{}
 }
 
+// A Seen hears of one request of the kernel that was answered: "lookup", "open",
+// "create", "read", "write", "flush", "fsync", "list", "rename" or "remove", and
+// how long that took. It is called by many goroutines.
+type Seen func(op string, took time.Duration)
+
 // Options say what is mounted, and where.
 type Options struct {
 	Dir    string // absolute path of the mount point
@@ -54,7 +59,8 @@ type Options struct {
 	Deadline  time.Duration // of what waits for the store; 0 means 30 s
 	Reconcile time.Duration // between listings of the bucket, for strangers' changes; 0 means 5 min
 
-	Log *slog.Logger // nil discards
+	Seen Seen         // nil: nobody looks
+	Log  *slog.Logger // nil discards
 }
 
 // Times of a mount.
@@ -68,6 +74,9 @@ const (
 )
 
 func (o *Options) fill() {
+	if o.Seen == nil {
+		o.Seen = func(string, time.Duration) {}
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

@@ -281,20 +281,15 @@ func (r *raw) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out
 		return fuse.Status(syscall.EEXIST)
 	case n != nil && n.is(isDir):
 		return fuse.Status(syscall.EISDIR)
-	case n != nil && r.m.shownLink(n):
-		return fuse.Status(errStale) // the kernel looks, and follows it
+	case n != nil:
+		return fuse.Status(errStale) // it is news to the kernel, which looks, and opens or follows it
 	}
 	if err := r.fits(dir, name); err != nil {
 		return r.status(err)
 	}
-	if n == nil {
-		n = r.m.create(dir, name, in.Mode&^r.m.opt.Umask)
-	}
-	fresh := n.rev == "" && n.file == nil
+	n = r.m.create(dir, name, in.Mode&^r.m.opt.Umask)
 	f := r.m.openFile(n, true)
-	if fresh {
-		f.begin()
-	}
+	f.begin()
 	h := &handle{file: f, writes: true, owner: in.Pid}
 	r.entry(n, &out.EntryOut)
 	out.Fh, out.OpenFlags = r.m.handles.add(h), fuse.FOPEN_KEEP_CACHE

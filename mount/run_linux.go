@@ -165,7 +165,7 @@ func (m *FS) point() error {
 }
 
 func (m *FS) mount() (*fuse.Server, error) {
-	r := &raw{RawFileSystem: fuse.NewDefaultRawFileSystem(), m: m}
+	r := &observed{&raw{RawFileSystem: fuse.NewDefaultRawFileSystem(), m: m}, m.opt.Seen}
 	opts := &fuse.MountOptions{
 		Name: "skyagent", FsName: m.opt.Name, AllowOther: m.opt.AllowOther,
 		Options:       []string{"default_permissions"},

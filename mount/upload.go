@@ -43,14 +43,15 @@ func (m *FS) content(ctx context.Context, f *file, p manifest.Path) (*upload, er
 		Path: p, Mode: f.n.fileMode(), Size: f.stage.size, MTime: f.n.mtime, Xattrs: f.n.xattrs(),
 		PartSize: manifest.PartSize(f.stage.size, f.former.PartSize),
 	}}
-	half := f.spare && f.kept != 0 && f.gen != f.asked && f.writers > 0
+	half := f.spare && f.kept.Load() != 0 && f.gen != f.asked && f.writers > 0
+	if up.cond.Absent {
+		prev := f.n.heirAt(p).rev()
+		up.cond = objstore.Cond{Absent: prev == "", If: prev}
+	}
 	m.tree.mu.RUnlock()
 	if half {
 		f.mu.RUnlock()
 		return nil, errHalf
-	}
-	if prev := f.heir.Load(); prev != nil && up.cond.Absent {
-		up.cond = objstore.Cond{Absent: *prev == "", If: *prev}
 	}
 	if up.file.PartSize == 0 {
 		defer f.mu.RUnlock()

@@ -75,32 +75,37 @@ func (b logBucket) Remove(ctx context.Context, keys ...string) error {
 	return b.store.Delete(ctx, keys...)
 }
 
-// writerKey is where the public key of writer id stands.
+// writerKey is where the voucher of writer id stands.
 func writerKey(id string) string { return manifest.Reserved + "/writers/" + id }
 
-// PublishWriter stores the public key of writer id, so that workers can check
-// what it announces.
-func PublishWriter(ctx context.Context, store objstore.Store, id string, public []byte) error {
-	_, err := store.Put(ctx, writerKey(id), bytes.NewReader(public), int64(len(public)),
+// PublishWriter stores a voucher for writer id, so that workers can check what
+// it announces, and returns its seal. One that is there stays.
+func PublishWriter(ctx context.Context, store objstore.Store, id string, public []byte) (seal string, err error) {
+	v := manifest.NewVoucher(public)
+	b := v.Encode()
+	_, err = store.Put(ctx, writerKey(id), bytes.NewReader(b), int64(len(b)),
 		objstore.PutOptions{Cond: objstore.Cond{Absent: true}})
-	if err != nil && !errors.Is(err, objstore.ErrPrecondition) {
-		return fmt.Errorf("publish key of writer %s: %w", id, err)
+	if errors.Is(err, objstore.ErrPrecondition) {
+		b, err = Voucher(ctx, store, id)
 	}
-	return nil
+	if err != nil {
+		return "", fmt.Errorf("publish key of writer %s: %w", id, err)
+	}
+	return manifest.DecodeVoucher(b).Seal, nil
 }
 
-// maxPublicKey bounds what is read as a key, in bytes.
-const maxPublicKey = 1 << 10
+// maxVoucher bounds what is read as a voucher, in bytes.
+const maxVoucher = 1 << 10
 
-// WriterKey returns the public key of writer id; fs.ErrNotExist says that
+// Voucher returns the encoded voucher of writer id; fs.ErrNotExist says that
 // nobody who can write the bucket vouches for it.
-func WriterKey(ctx context.Context, store objstore.Store, id string) ([]byte, error) {
+func Voucher(ctx context.Context, store objstore.Store, id string) ([]byte, error) {
 	body, _, err := store.Get(ctx, writerKey(id), 0, -1, objstore.Cond{})
 	if err != nil {
 		return nil, fmt.Errorf("key of writer %s: %w", id, err)
 	}
 	defer body.Close()
-	return io.ReadAll(io.LimitReader(body, maxPublicKey))
+	return io.ReadAll(io.LimitReader(body, maxVoucher))
 }
 
 // randomID returns 26 letters and digits that nobody else will draw.

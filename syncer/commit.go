@@ -180,7 +180,7 @@ func (s *Source) announce(pos manifest.Position, c *manifest.Commit, batch []out
 		changes[i].Data = o.data
 	}
 	s.opt.Announcer.Announce(manifest.Event{
-		Storage: s.opt.Storage, Source: s.opt.Source, Writer: s.opt.Writer,
+		Storage: s.opt.Storage, Source: s.opt.Source, Writer: s.opt.Writer, Seal: s.seal,
 		Epoch: pos.Epoch, Generation: pos.Generation, Prev: pos.Generation - 1, Commit: pos.Commit,
 		Time: c.Time, Count: len(changes), Changes: changes,
 	})
@@ -194,7 +194,7 @@ func (s *Source) announceHead() {
 		return
 	}
 	s.opt.Announcer.Announce(manifest.Event{
-		Storage: s.opt.Storage, Source: s.opt.Source, Writer: s.opt.Writer,
+		Storage: s.opt.Storage, Source: s.opt.Source, Writer: s.opt.Writer, Seal: s.seal,
 		Epoch: pos.Epoch, Generation: pos.Generation, Prev: pos.Generation - 1, Commit: pos.Commit,
 		Time: time.Now().UTC(), Count: 1, // without the change: readers look at the log
 	})

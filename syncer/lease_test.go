@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/syncer"
 )
@@ -146,10 +147,15 @@ func TestWriterKey(t *testing.T) {
 	r, _ := judged(t)
 	r.write("a", "1")
 	r.mustSync()
-	if key, err := syncer.WriterKey(t.Context(), r.memory, "writer-1"); err != nil || string(key) != "key" {
-		t.Errorf("got %q, %v", key, err)
+	b, err := syncer.Voucher(t.Context(), r.memory, "writer-1")
+	v := manifest.DecodeVoucher(b)
+	if err != nil || string(v.Public) != "key" || v.Seal == "" {
+		t.Errorf("got %q, %v", b, err)
 	}
-	if _, err := syncer.WriterKey(t.Context(), r.memory, "nobody"); !errors.Is(err, fs.ErrNotExist) {
+	if seal, err := syncer.PublishWriter(t.Context(), r.memory, "writer-1", []byte("key")); err != nil || seal != v.Seal {
+		t.Errorf("published again: %q, %v, want %q", seal, err, v.Seal)
+	}
+	if _, err := syncer.Voucher(t.Context(), r.memory, "nobody"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }

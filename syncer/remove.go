@@ -83,7 +83,7 @@ func (s *Source) stillOurs(ctx context.Context, f manifest.File) (bool, error) {
 		return false, nil
 	case err != nil:
 		return false, err
-	case string(info.Rev) == f.Rev || info.Meta[manifest.MetaWriter] == s.opt.Writer:
+	case string(info.Rev) == f.Rev || s.wrote(info):
 		return true, nil
 	}
 	s.log.Warn("somebody else wrote over a deleted file's object; it stays", "path", f.Path)

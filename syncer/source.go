@@ -74,7 +74,8 @@ type Source struct {
 	wal   *manifest.Log
 	lock  *flock.Flock // no other process of this machine uses the index
 	lease *lease
-	leads bool // the lease is ours
+	leads bool   // the lease is ours
+	seal  string // of the writer's voucher; known once it leads
 
 	tree      manifest.Tree
 	bases     []base    // of the tree's places, in their order
@@ -276,7 +277,7 @@ func (s *Source) rebuild(ctx context.Context) error {
 
 // acquire takes the lease and publishes the writer's key, once, before the
 // first write. A pass that finds nothing to do never comes here.
-func (s *Source) acquire(ctx context.Context) error {
+func (s *Source) acquire(ctx context.Context) (err error) {
 	if s.leads {
 		return nil
 	}
@@ -284,7 +285,8 @@ func (s *Source) acquire(ctx context.Context) error {
 		return err
 	}
 	s.leads = true
-	return PublishWriter(ctx, s.opt.Store, s.opt.Writer, s.opt.Public)
+	s.seal, err = PublishWriter(ctx, s.opt.Store, s.opt.Writer, s.opt.Public)
+	return err
 }
 
 // close gives back what open and acquire took.

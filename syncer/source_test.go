@@ -260,7 +260,18 @@ func TestDelta(t *testing.T) {
 
 func (r *rig) foreign(key, content string) {
 	r.t.Helper()
-	_, err := r.memory.Put(r.t.Context(), key, strings.NewReader(content), int64(len(content)), objstore.PutOptions{Meta: map[string]string{"writer": "stranger"}})
+	r.put(key, content, map[string]string{"writer": "stranger"})
+}
+
+// mounted writes an object as a mount on the source's machine does.
+func (r *rig) mounted(key, content string) {
+	r.t.Helper()
+	r.put(key, content, file(manifest.Path(key), content).Meta("writer-1", ""))
+}
+
+func (r *rig) put(key, content string, meta map[string]string) {
+	r.t.Helper()
+	_, err := r.memory.Put(r.t.Context(), key, strings.NewReader(content), int64(len(content)), objstore.PutOptions{Meta: meta})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -284,6 +295,33 @@ func TestForeignObjectIsKeptBeside(t *testing.T) {
 	}
 	slices.Sort(kept)
 	if !slices.Equal(kept, []string{"theirs", "theirs too"}) {
+		t.Errorf("kept beside are %q", kept)
+	}
+}
+
+// What a mount on this machine wrote has the source's writer, and is somebody
+// else's all the same.
+func TestMountOnThisMachineIsKeptBeside(t *testing.T) {
+	r, _ := judged(t)
+	r.write("known", "1")
+	r.write("gone", "1")
+	r.mustSync()
+	r.mounted("known", "the mount's")
+	r.mounted("new", "the mount's too")
+	r.mounted("gone", "the mount's still")
+	r.write("known", "22")
+	r.write("new", "ours")
+	r.remove([]manifest.Path{"gone"})
+	st := r.mustSync()
+	if st.Conflicts != 2 || r.object("known") != "22" || r.object("new") != "ours" || r.object("gone") != "the mount's still" {
+		t.Errorf("status is %+v, objects %q, %q and %q", st, r.object("known"), r.object("new"), r.object("gone"))
+	}
+	var kept []string
+	for _, key := range r.conflicts() {
+		kept = append(kept, r.object(key))
+	}
+	slices.Sort(kept)
+	if !slices.Equal(kept, []string{"the mount's", "the mount's too"}) {
 		t.Errorf("kept beside are %q", kept)
 	}
 }

@@ -135,7 +135,13 @@ func (s *Source) orphan(ctx context.Context, key string) bool {
 		return false
 	}
 	info, err := s.opt.Store.Head(ctx, key)
-	return err == nil && info.Meta[manifest.MetaWriter] == s.opt.Writer && info.Meta[manifest.MetaSource] == s.opt.Source
+	return err == nil && s.wrote(info)
+}
+
+// wrote reports whether this source wrote the object. A mount on this machine
+// has the same writer, and no source.
+func (s *Source) wrote(info objstore.Info) bool {
+	return info.Meta[manifest.MetaWriter] == s.opt.Writer && info.Meta[manifest.MetaSource] == s.opt.Source
 }
 
 // hash fills in what the content says, and returns the content of a small file.
@@ -296,7 +302,7 @@ func (s *Source) settle(ctx context.Context, o *outcome) (done bool, next objsto
 		f.Rev = string(info.Rev)
 		return true, next, nil
 	}
-	if info.Meta[manifest.MetaWriter] != s.opt.Writer {
+	if !s.wrote(info) {
 		key := string(f.Path.Conflict(time.Now()))
 		_, err := s.opt.Store.Copy(ctx, key, string(f.Path), info.Rev,
 			objstore.PutOptions{Meta: info.Meta, Cond: objstore.Cond{Absent: true}})

@@ -177,8 +177,9 @@ func (pt *part) mountFS(ctx context.Context, dir string, f mountFlags) (loop, er
 		return loop{}, err
 	}
 	f.readOnly = f.readOnly || p.flags.anonymous
+	seal := ""
 	if !f.readOnly {
-		if err := syncer.PublishWriter(ctx, pt.store, pt.key.ID(), pt.key.Public()); err != nil {
+		if seal, err = syncer.PublishWriter(ctx, pt.store, pt.key.ID(), pt.key.Public()); err != nil {
 			cache.Close()
 			if errors.Is(err, fs.ErrPermission) {
 				err = withHint(err, "mount it with --read-only, or use credentials that may write the bucket")
@@ -186,7 +187,7 @@ func (pt *part) mountFS(ctx context.Context, dir string, f mountFlags) (loop, er
 			return loop{}, err
 		}
 	}
-	m, b := pt.newMount(dir, p.mountState(t, dir), cache, f)
+	m, b := pt.newMount(dir, p.mountState(t, dir), cache, seal, f)
 	pt.undo = append(pt.undo, pt.set.AddMount(t.token(), func() metrics.Mount { return mountMetrics(m.Status(), cache.Stats()) }))
 	pt.oblige(ownMount{m})
 	pt.report(pt.presence(mountID(dir), "mount", "MOUNT", dir), func(r *agentRecord) { describeMount(r, m.Status()) })
@@ -226,18 +227,19 @@ func (m ownMount) Refresh(ctx context.Context, path string) error {
 // Left implements obliging.
 func (m ownMount) Left() int { return m.Status().Pending }
 
-// newMount wires a file system to the bus.
-func (pt *part) newMount(dir, state string, cache *blocks.Cache, f mountFlags) (*mount.FS, mountBus) {
+// newMount wires a file system to the bus, where seal marks what it says.
+func (pt *part) newMount(dir, state string, cache *blocks.Cache, seal string, f mountFlags) (*mount.FS, mountBus) {
 	t, life := pt.target, bus.NewSession()
 	b := mountBus{bus.NewFeed(pt.conn, t.token(), pt.verifier(), pt.log), bus.NewHerald(pt.conn, pt.key, t.token(), life, pt.log)}
 	b.Feed.Ignore(life)
+	b.Herald.Seal = seal
 	opt := mount.Options{
 		Dir: dir, Store: pt.store, Name: t.location.URL(), Cache: cache, State: state, Writer: pt.key.ID(), Life: life, Bus: b,
 		Sources:  func(ctx context.Context) ([]string, error) { return syncer.Sources(ctx, pt.store) },
 		Logs:     func(source string) *manifest.Log { return syncer.OpenLog(pt.store, source) },
 		Notes:    syncer.OpenNotes(pt.store),
 		ReadOnly: f.readOnly, AllowOther: f.allowOther, NonEmpty: f.nonEmpty, WriteBack: f.writeBack, Inotify: f.inotify, Symlinks: f.symlinks, Xattrs: f.xattrs,
-		UID: f.uid, GID: f.gid, Umask: uint32(f.umask), Deadline: f.timeout, Reconcile: f.reconcile, Log: pt.log,
+		UID: f.uid, GID: f.gid, Umask: uint32(f.umask), Deadline: f.timeout, Reconcile: f.reconcile, Seen: pt.set.MountOperation, Log: pt.log,
 	}
 	if f.locks {
 		locks := bus.NewLocks(pt.conn, t.token(), pt.log)

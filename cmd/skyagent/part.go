@@ -26,6 +26,7 @@ type part struct {
 	onReady func()      // told once it is ready; nil for nobody
 	undo    []func()    // what is to be done when the part has ended
 	leaving chan string // holds why the part was asked to leave
+	done    atomic.Bool // it leaves because its work is done
 	asked   atomic.Bool // it was
 }
 
@@ -192,8 +193,8 @@ func (pt *part) presence(id, role, mode, path string) bus.Presence {
 	}
 }
 
-// verifier checks events against the keys in the bucket.
+// verifier checks events against the vouchers in the bucket.
 func (pt *part) verifier() *bus.Verifier {
-	lookup := func(ctx context.Context, id string) ([]byte, error) { return syncer.WriterKey(ctx, pt.store, id) }
+	lookup := func(ctx context.Context, id string) ([]byte, error) { return syncer.Voucher(ctx, pt.store, id) }
 	return bus.NewVerifier(lookup, func(r bus.Reason) { pt.set.Bus().Dropped(string(r)) })
 }

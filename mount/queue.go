@@ -267,36 +267,35 @@ func (j *job) next() *job {
 func (q *queue) drain(ctx context.Context) error {
 	round, jobs := q.urge()
 	for {
-		stuck, why, err := q.pass(ctx, jobs, round)
+		stuck, err := q.pass(ctx, jobs, round)
 		if err != nil || len(stuck) == 0 {
 			return err
 		}
-		if len(stuck) == len(jobs) {
+		if why, _ := q.stuck(stuck[0], round); why != nil && len(stuck) == len(jobs) {
 			return why
 		}
 		jobs = stuck
 	}
 }
 
-// pass waits for jobs, and returns those that are stuck, and why the first is.
-func (q *queue) pass(ctx context.Context, jobs []*job, round int) (left []*job, first, err error) {
+// pass waits for jobs, and returns those that are stuck.
+func (q *queue) pass(ctx context.Context, jobs []*job, round int) (left []*job, err error) {
 	for _, j := range jobs {
 		for j.isOpen() {
 			why, refusal := q.stuck(j, round)
 			if why != nil {
 				left = append(left, j)
-				first = cmp.Or(first, why)
 				break
 			}
 			select {
 			case <-j.done:
 			case <-refusal:
 			case <-ctx.Done():
-				return nil, nil, ctx.Err()
+				return nil, ctx.Err()
 			}
 		}
 	}
-	return left, first, nil
+	return left, nil
 }
 
 func (j *job) isOpen() bool {

@@ -67,3 +67,29 @@ func TestMountMovesDirs(t *testing.T) {
 	waitTree(t, "what was moved", a, after...)
 	waitTree(t, "what was moved, on the other mount", b, after...)
 }
+
+// TestMountDirsOfStrangers empties directories in the bucket itself: those go
+// from a mount that looks, up to the first that something speaks for.
+func TestMountDirsOfStrangers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	store := r.store(t)
+	must(t, os.MkdirAll(filepath.Join(r.source, "saved/empty"), 0o755))
+	write(t, filepath.Join(r.source, "saved/full/f"), "saved")
+	stop(t, r.watch(t))
+	for _, key := range []string{"str/x/deep/1", "str/y/2", "alone/1"} {
+		stranger(t, store, key, "strange")
+	}
+	dir, _ := r.mount(t, "--reconcile", "1h")
+	must(t, os.Mkdir(filepath.Join(dir, "made"), 0o755))
+	must(t, os.Mkdir(filepath.Join(dir, "kept"), 0o755))
+	r.home.MustRun(t, "mount", "flush", dir)
+	waitTree(t, "what there was", dir, "alone/", "alone/1", "kept/", "made/", "saved/", "saved/empty/", "saved/full/", "saved/full/f",
+		"str/", "str/x/", "str/x/deep/", "str/x/deep/1", "str/y/", "str/y/2")
+
+	must(t, store.Delete(t.Context(), "str/x/deep/1", "alone/1", "made/", "saved/full/f"))
+	r.home.MustRun(t, "refresh", filepath.Join(dir, "str"))
+	waitTree(t, "what is left of one directory", filepath.Join(dir, "str"), "y/", "y/2")
+	r.home.MustRun(t, "refresh", dir)
+	waitTree(t, "what is left", dir, "kept/", "saved/", "saved/empty/", "saved/full/", "str/", "str/y/", "str/y/2")
+}

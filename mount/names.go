@@ -272,7 +272,7 @@ func (m *FS) moveObject(o move, prev objstore.Rev, victim *file) {
 // its mode, and removes that of the former one. The tree's mutex is held.
 func (m *FS) moveMarker(o move) {
 	had := o.n.is(marked)
-	o.n.flags &^= marked
+	o.n.flags &^= marked | logged
 	m.mark(o.n)
 	if had {
 		m.later(entry{Op: opDelete, Key: o.from}, func(ctx context.Context) error {

@@ -151,14 +151,14 @@ func (o *Object) look(ctx context.Context, have *placed) (changed bool, err erro
 	}
 	defer root.Close()
 	info, err := o.opt.Store.Head(ctx, o.opt.Key)
-	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, objstore.ErrNoBucket) && have.Stat != (manifest.Stat{}) {
+	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, objstore.ErrNoBucket) && have.Rev != "" {
 		return o.remove(root, base, have)
 	}
 	if err != nil {
 		return false, err
 	}
-	if info.Rev == have.Rev && o.ours(root, base, *have) {
-		return false, nil
+	if _, err := root.Lstat(base); err == nil && info.Rev == have.Rev {
+		return false, nil // also when it was edited: the edit stays until the object changes
 	}
 	return true, o.fetch(ctx, root, base, info, have)
 }
@@ -219,7 +219,11 @@ func (o *Object) place(root *os.Root, temp, base string, rev objstore.Rev, have 
 	if fi, err = root.Lstat(base); err != nil {
 		return err
 	}
-	*have = placed{Rev: rev, Stat: manifest.StatOf(fi)}
+	coming := placed{Coming: have.Coming}
+	*have = placed{Rev: rev}
+	if coming.is(fi) { // else somebody was quicker, and the file is his
+		have.Stat = manifest.StatOf(fi)
+	}
 	return o.save(*have)
 }
 

@@ -137,8 +137,9 @@ func newEngine(t *testing.T) *engine {
 	return e
 }
 
-// start runs an engine on a socket and in directories of its own. Its network
-// is the project's alone.
+// start runs an engine on a socket and in directories of its own. Its network is
+// the project's alone, and reaches nothing: it leaves the machine's firewall and
+// routing as they are.
 func (e *engine) start(t *testing.T) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "skyagent-engine-") // short: it holds sockets
@@ -146,7 +147,7 @@ func (e *engine) start(t *testing.T) {
 	socket := "unix://" + filepath.Join(dir, "socket")
 	var said bytes.Buffer
 	cmd := exec.Command("dockerd", "--host", socket, "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
-		"--pidfile", filepath.Join(dir, "pid"), "--bridge", "none")
+		"--pidfile", filepath.Join(dir, "pid"), "--bridge", "none", "--iptables=false", "--ip-forward=false", "--ip-masq=false")
 	cmd.Stdout, cmd.Stderr = &said, &said
 	must(t, cmd.Start())
 	t.Cleanup(func() {

@@ -378,6 +378,13 @@ func (q *queue) busy(key string) bool {
 	return q.tail[key] != nil
 }
 
+// alters reports whether a job that changes key is under way.
+func (q *queue) alters(key string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.changes[key] > 0
+}
+
 // overtaken reports whether another job, after j, is going to change key.
 func (j *job) overtaken(key string) bool {
 	j.q.mu.Lock()

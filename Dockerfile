@@ -4,7 +4,8 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN make build
+ARG VERSION=devel
+RUN make build VERSION="$VERSION"
 # Whoever it runs as may write below /data and /state: new volumes take their modes.
 RUN mkdir -p /image/etc/ssl/certs && mkdir -m 1777 /image/data /image/state \
  && cp bin/skyagent /image/ && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/

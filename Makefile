@@ -8,7 +8,7 @@ GOTAGS := disable_grpc_modules
 # A first run builds the pinned test servers, which takes minutes.
 TIMEOUT := 40m
 
-.PHONY: linuxtree delta peers build test race lint cross bench docs minio fsx compose
+.PHONY: linuxtree delta hosts peers build test race lint cross bench docs minio fsx compose
 
 build:
 	CGO_ENABLED=0 go build -tags $(GOTAGS) -trimpath -ldflags '$(LDFLAGS)' -o bin/skyagent ./cmd/skyagent
@@ -25,6 +25,8 @@ lint:
 	go tool staticcheck -tags $(GOTAGS) ./...
 	go mod verify
 	go mod tidy -diff
+	go -C integration/schemas vet ./...
+	go -C integration/schemas mod tidy -diff
 
 # The tests of the S3 store against MinIO, whose first build takes a quarter of
 # an hour.
@@ -54,6 +56,10 @@ bench:
 delta:
 	SKYAGENT_DELTA_SIZE=2048 go test -tags $(GOTAGS) -timeout $(TIMEOUT) -count 1 -run 'TestDelta$$' -v ./integration
 
+# 78,000 files to a host by rsync, and then one that changed.
+hosts:
+	SKYAGENT_LONG=1 go test -tags $(GOTAGS) -timeout $(TIMEOUT) -count 1 -run 'TestManyFiles$$' -v ./hosts
+
 # Mounts for longer: 10 million random operations against a model, and many
 # processes that write and read the same files. It takes an hour, and needs Linux,
 # /dev/fuse and root.
@@ -65,9 +71,10 @@ fsx:
 peers:
 	SKYAGENT_LINUX_SOURCE=$$(integration/linux-source) go test -tags $(GOTAGS) -timeout $(TIMEOUT) -run '^$$' -bench 'SmallFiles|LargeFile' -benchtime 1x -v ./bench
 
-# The pages that the code writes: the command line and the metrics.
+# The pages that the code writes: the command line, the metrics, and the rules as
+# Kubernetes wants them.
 docs:
-	go test -tags $(GOTAGS) ./cmd/skyagent ./metrics -run 'Documented' -update
+	go test -tags $(GOTAGS) ./cmd/skyagent ./metrics ./integration -run 'Documented' -update
 
 # The Linux kernel's 78,000 files; needs Debian, and room for five copies.
 linuxtree:

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -255,6 +256,40 @@ func TestRestart(t *testing.T) {
 	must(t, os.Remove(filepath.Join(r.source, "kept")))
 	must(t, hosts.New(r.opts).Once(t.Context()))
 	r.waitSame(t, target, `"theirs" -rw-r--r-- ""`)
+}
+
+// TestD27FIFO wants a FIFO and a socket to stop nothing, and to be named.
+func TestD27FIFO(t *testing.T) {
+	t.Parallel()
+	sshd := servers.Sshd(t)
+	r := newRig(t, sshd.Config, "~/x", sshd.Host)
+	write(t, filepath.Join(r.source, "file"), "one")
+	must(t, syscall.Mkfifo(filepath.Join(r.source, "fifo"), 0o644))
+	s, _ := r.run(t)
+	waitFor(t, "ready", func() bool { return ready(s, sshd.Host) })
+	if st := s.Status()[0]; len(st.Skipped) != 1 || !strings.Contains(st.Skipped[0], "fifo: it is a FIFO") {
+		t.Errorf("status %+v", st)
+	}
+	if got := tree(t, filepath.Join(sshd.Dir, "x")); !slices.Equal(got, []string{`"file" -rw-r--r-- "one"`}) {
+		t.Errorf("the host has %q", got)
+	}
+}
+
+// TestD28Modes wants the modes of files and directories to be those of the source,
+// also after a change of nothing else.
+func TestD28Modes(t *testing.T) {
+	t.Parallel()
+	sshd := servers.Sshd(t)
+	target := filepath.Join(sshd.Dir, "target")
+	r := newRig(t, sshd.Config, target, sshd.Host)
+	write(t, filepath.Join(r.source, "dir/run.sh"), "#!/bin/sh")
+	must(t, os.Chmod(filepath.Join(r.source, "dir/run.sh"), 0o751))
+	must(t, os.Chmod(filepath.Join(r.source, "dir"), 0o711))
+	r.run(t)
+	r.waitSame(t, target)
+	must(t, os.Chmod(filepath.Join(r.source, "dir/run.sh"), 0o600))
+	must(t, os.Chmod(filepath.Join(r.source, "dir"), 0o700))
+	r.waitSame(t, target)
 }
 
 // TestKeepDeleted wants what is gone from the source to stay on the host, but for

@@ -197,6 +197,69 @@ file_mounts:
 	stop(t, p)
 }
 
+// TestAgentGCS has a bucket of Google's as a copy, a mount, a part and an object.
+func TestAgentGCS(t *testing.T) {
+	t.Parallel()
+	server := servers.GCS(t)
+	r := &rig{home: program.NewHome(t)}
+	r.home.Env = append(r.home.Env, server.Environ()...)
+	bucket := server.NewBucket(t)
+	source := t.TempDir()
+	write(t, filepath.Join(source, "sub/file"), "content")
+	r.home.MustRun(t, "sync", source, "--to", "gs://"+bucket)
+	w := r.newWorker(t, fmt.Sprintf(`
+file_mounts:
+  WORKER/copy: gs://%[1]s
+  WORKER/part: gs://%[1]s/sub
+  WORKER/one/file: gs://%[1]s/sub/file
+  WORKER/mount: {source: "gs://%[1]s", mode: MOUNT}
+  WORKER/missing: gs://%[1]s/missing
+`, bucket))
+	p := w.agent(t, "--poll", "200ms")
+	w.wantFiles(t, map[string]string{"copy/sub/file": "content", "part/file": "content", "one/file": "content", "mount/sub/file": "content"})
+	p.Wait("the missing prefix", func(v map[string]any) bool { return v["path"] == w.path("missing") && v["error"] != nil })
+	write(t, w.path("mount/sub/file"), "other content")
+	w.wantFiles(t, map[string]string{"copy/sub/file": "other content", "one/file": "other content"})
+	stop(t, p)
+}
+
+// TestAgentMounter has another program mount, and wants what a watch saves to be
+// seen.
+func TestAgentMounter(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	nats := servers.NATS(t, servers.NATSOptions{})
+	write(t, filepath.Join(r.source, "file"), "one")
+	watch := r.watch(t, "--nats", nats.URL)
+	w := r.newWorker(t, "file_mounts:\n  WORKER/mount: {source: "+r.url+", mode: MOUNT}\n")
+	w.home.Env = append(w.home.Env, "PATH="+filepath.Dir(servers.Rclone(t))+":"+os.Getenv("PATH"))
+	p := w.agent(t, "--mounter", "rclone", "--nats", nats.URL)
+	w.wantFiles(t, map[string]string{"mount/file": "one"})
+	write(t, filepath.Join(r.source, "file"), "two, and longer")
+	waitShown(t, w.path("mount/file"), "two, and longer")
+	stop(t, p, watch)
+}
+
+// TestAgentNested has a mount within another one, which the task names later.
+func TestAgentNested(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	stranger(t, r.store(t), "file", "inner")
+	outer := r.server.NewBucket(t)
+	w := r.newWorker(t, fmt.Sprintf("file_mounts:\n  WORKER/mount/inner: {source: %s}\n  WORKER/mount: {source: s3://%s}\n", r.url, outer))
+	p := w.agent(t)
+	p.Ready()
+	w.wantFiles(t, map[string]string{"mount/inner/file": "inner"})
+	write(t, w.path("mount/file"), "outer")
+	if got := read(t, filepath.Join(r.server.Dir, outer, "file")); got != "outer" {
+		t.Errorf("the outer bucket has %q", got)
+	}
+	stop(t, p)
+	if said := p.Stderr(); strings.Contains(said, "busy") {
+		t.Errorf("the outer one was unmounted first:\n%s", said)
+	}
+}
+
 // TestScratch is the document's use case 3: a path that can be written, and all
 // that is written is in the bucket.
 func TestScratch(t *testing.T) {
@@ -264,10 +327,11 @@ func TestAgentTellsSystemd(t *testing.T) {
 	if code, page := health(); code != http.StatusServiceUnavailable || !strings.Contains(page, w.path("missing")+": ") {
 		t.Errorf("health is %d %q", code, page)
 	}
-	st := statusOf(t, w.home, r.url+"/missing")
-	if len(st.Workers) != 1 || st.Workers[0].State != "DEGRADED" || !strings.Contains(st.Workers[0].Reason, "neither an object nor a prefix") {
-		t.Errorf("status %+v", st)
-	}
+	var st status
+	waitFor(t, "status", func() bool {
+		st = statusOf(t, w.home, r.url+"/missing")
+		return len(st.Workers) == 1 && st.Workers[0].State == "DEGRADED" && strings.Contains(st.Workers[0].Reason, "neither an object nor a prefix")
+	}, func() any { return st })
 	stranger(t, r.store(t), "missing/file", "no longer")
 	waitFor(t, "health", func() bool { code, _ := health(); return code == http.StatusOK })
 	stop(t, p)

@@ -13,6 +13,9 @@ import (
 	"time"
 )
 
+// coldPatience is how long a build of everything may take where others build.
+const coldPatience = 20 * time.Minute
+
 // TestNewcomer does what the README says first, from a clone and in a home where
 // nothing is, with the modules in the cache and nothing built.
 func TestNewcomer(t *testing.T) {
@@ -78,7 +81,7 @@ func speak(t *testing.T, dir string, env []string, command, word string) {
 	case <-said:
 	case <-ended:
 		t.Fatalf("%s ended with %v", command, cmd.ProcessState)
-	case <-time.After(commandPatience):
-		t.Fatalf("%s: nothing begins with %q after %v", command, word, commandPatience)
+	case <-time.After(coldPatience):
+		t.Fatalf("%s: nothing begins with %q after %v", command, word, coldPatience)
 	}
 }

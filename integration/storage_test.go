@@ -9,6 +9,7 @@ import (
 
 	"github.com/skyagent/skyagent/integration/program"
 	"github.com/skyagent/skyagent/integration/servers"
+	"github.com/skyagent/skyagent/storage/registry"
 )
 
 // A shop is a laptop with a task file, and an S3 server on which it may make
@@ -204,7 +205,11 @@ func TestDeleteWhileWatched(t *testing.T) {
 	s.mounts(t, "/one: {name: "+name+", source: "+s.source+"}", "/kept: {name: "+kept+", source: "+s.source+"}")
 	watch := s.watchTask(t, 2)
 	copied := s.live(t, []string{"copy", name, s.replica})
-	r := s.home.Run(t, "storage", "delete", "*-gone", "-y")
+	r := s.home.Run(t, "storage", "delete", "*-gone") // whose standard input is empty
+	if r.Code != 1 || !strings.Contains(r.Stdout, name+": watch of "+s.source) || !strings.Contains(r.Stdout, name+": copy of "+s.replica) {
+		t.Errorf("the preview, exit %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	r = s.home.Run(t, "storage", "delete", "*-gone", "-y")
 	want := "Deleting storage object " + name + "...\nDeleted S3 bucket " + name + ".\n"
 	if r.Code != 0 || r.Stdout != want {
 		t.Errorf("exit %d\n%s%s", r.Code, r.Stdout, r.Stderr)
@@ -227,6 +232,60 @@ func TestDeleteWhileWatched(t *testing.T) {
 	}
 	if got := s.storages(t); len(got) != 1 || got[kept] != "READY" {
 		t.Errorf("storages: %v", got)
+	}
+}
+
+// A deletion that was broken off is one: nobody makes the storage anew before
+// it has been ended.
+func TestDeletionBrokenOff(t *testing.T) {
+	s := newShop(t)
+	name := s.name("one")
+	write(t, filepath.Join(s.source, "a"), "a")
+	s.home.MustRun(t, "sync", s.source, "--name", name, "--store", "s3")
+	reg, err := registry.Open(t.Context(), filepath.Join(s.home.Dir, "state", "storages.db"))
+	must(t, err)
+	must(t, reg.SetState(t.Context(), name, registry.Deleting))
+	must(t, reg.Close())
+	must(t, os.RemoveAll(s.in(name, "a")))
+	for _, command := range []string{"sync", "watch"} {
+		r := s.home.Run(t, command, s.source, "--name", name, "--metrics", "off")
+		if r.Code != 1 || !strings.Contains(r.Stderr, "storage "+name+": the storage is being deleted") {
+			t.Errorf("%s: exit %d\n%s", command, r.Code, r.Stderr)
+		}
+	}
+	if got := s.storages(t)[name]; got != "DELETING" || there(s.in(name, "a")) {
+		t.Errorf("state %s, or uploaded anew", got)
+	}
+	s.home.MustRun(t, "storage", "delete", name, "-y")
+	if there(s.in(name, "")) || len(s.storages(t)) != 0 {
+		t.Error("not deleted")
+	}
+	s.home.MustRun(t, "sync", s.source, "--name", name, "--store", "s3")
+	if !holds(s.in(name, "a"), "a") {
+		t.Error("not made anew after the deletion had ended")
+	}
+}
+
+// Workers of other machines are told at once that their storage is gone: they
+// say so, and keep what they have.
+func TestDeleteTellsOtherMachines(t *testing.T) {
+	s := newShop(t)
+	server := servers.NATS(t, servers.NATSOptions{JetStream: true})
+	name := s.name("gone")
+	write(t, filepath.Join(s.source, "a"), "a")
+	s.home.MustRun(t, "sync", s.source, "--name", name, "--store", "s3")
+	worker := program.NewHome(t)
+	worker.Env = append(worker.Env, s.server.Environ()...)
+	replica := worker.Start(t, "copy", "s3://"+name, s.replica, "--nats", server.URL, "--poll", "1h", "--metrics", "off")
+	explain(t, replica)
+	replica.Ready()
+	if r := s.home.Run(t, "storage", "delete", name, "-y", "--nats", server.URL); r.Code != 0 {
+		t.Fatalf("exit %d\n%s", r.Code, r.Stderr)
+	}
+	waitFor(t, "a worker that knows", func() bool { return strings.Contains(replica.Stderr(), "no such bucket") })
+	stop(t, replica)
+	if !holds(filepath.Join(s.replica, "a"), "a") {
+		t.Error("the worker's files are gone")
 	}
 }
 
@@ -275,6 +334,118 @@ func TestNotPersistent(t *testing.T) {
 	}
 }
 
+// A watch that waits for the end of its task ends when its workers have left,
+// and takes what is not to stay with it.
+func TestUntilDone(t *testing.T) {
+	s := newShop(t)
+	name := s.name("temp")
+	write(t, filepath.Join(s.source, "a"), "a")
+	s.mounts(t, "/one: {name: "+name+", source: "+s.source+", persistent: false}")
+	watch := s.watchTask(t, 1, "--until-done")
+	copied := s.live(t, []string{"copy", name, s.replica})
+	watch.Wait("the worker's presence", func(line map[string]any) bool { return line["workers"] == 1.0 })
+	stop(t, copied)
+	if code := watch.Ended(); code != 0 {
+		t.Errorf("ended with %d\n%s", code, watch.Stderr())
+	}
+	if there(s.in(name, "")) || len(s.storages(t)) != 0 {
+		t.Error("the bucket stays")
+	}
+	if !holds(filepath.Join(s.source, "a"), "a") {
+		t.Error("the source is gone")
+	}
+}
+
+// The document's example, all of it, from the laptop: what is to be made is made
+// and filled, and what others have is looked at.
+func TestStorageDemo(t *testing.T) {
+	s := newShop(t)
+	cloud := servers.GCS(t)
+	s.home.Env = append(s.home.Env, cloud.Environ()...)
+	at := t.TempDir()
+	for name, content := range map[string]string{"datasets/part-1": "one", "datasets/sub/part-2": "two", "mydir/myfile.txt": "mine"} {
+		write(t, filepath.Join(at, filepath.FromSlash(name)), content)
+	}
+	theirs := cloud.NewBucket(t)
+	s.home.MustRun(t, "sync", filepath.Join(at, "datasets"), "--to", "gs://"+theirs+"/fake_imagenet")
+	s.home.MustRun(t, "sync", filepath.Join(at, "datasets"), "--to", s.url)
+	dataset, outputs, multi := s.name("dataset"), s.name("outputs"), s.name("multi")
+	write(t, s.task, strings.NewReplacer("AT", at, "DATASET", dataset, "OUTPUTS", outputs, "MULTI", multi, "S3", s.url, "GS", "gs://"+theirs).Replace(`
+name: storage-demo
+resources:
+  cloud: aws
+file_mounts:
+  /datasets: AT/datasets
+  /datasets-s3: S3
+  /part-1: GS/fake_imagenet/part-1
+  /datasets-storage:
+    name: DATASET
+    source: AT/datasets
+    store: s3
+    persistent: True
+    mode: COPY
+  /dataset-storage-mount:
+    name: DATASET
+    source: AT/datasets
+    mode: MOUNT
+  /public:
+    source: S3
+    mode: MOUNT
+  /outputs-mount:
+    name: OUTPUTS
+    mode: MOUNT
+  /multi:
+    name: MULTI
+    source: [AT/mydir/myfile.txt, AT/datasets]
+run: |
+  ls -la /
+`))
+	watch := s.watchTask(t, 2)
+	for path, content := range map[string]string{s.in(dataset, "part-1"): "one", s.in(dataset, "sub/part-2"): "two",
+		s.in(multi, "myfile.txt"): "mine", s.in(multi, "datasets/sub/part-2"): "two"} {
+		if !holds(path, content) {
+			t.Errorf("%s is not %q", path, content)
+		}
+	}
+	if !there(s.in(outputs, "")) {
+		t.Error("the bucket for outputs was not made")
+	}
+	write(t, filepath.Join(at, "datasets", "part-1"), "changed")
+	waitFor(t, "a change in both storages", func() bool {
+		return holds(s.in(dataset, "part-1"), "changed") && holds(s.in(multi, "datasets/part-1"), "changed")
+	}, func() any { return watch.Stderr() })
+	stop(t, watch)
+	r := s.home.Run(t, "storage", "delete", "--all", "-y")
+	if r.Code != 0 || len(s.storages(t)) != 0 || there(s.in(dataset, "")) || there(s.in(outputs, "")) || there(s.in(multi, "")) {
+		t.Errorf("exit %d, left: %v\n%s%s", r.Code, s.storages(t), r.Stdout, r.Stderr)
+	}
+	if !there(s.in(s.bucket, "part-1")) {
+		t.Error("somebody else's bucket was deleted")
+	}
+}
+
+// Region and labels are the bucket's.
+func TestStorageCreate(t *testing.T) {
+	s := newShop(t)
+	name := s.name("made")
+	line := s.home.MustRun(t, "storage", "create", name, "--store", "s3", "--region", "us-east-1", "--label", "team=vision,cost=7")
+	if line["url"] != "s3://"+name || !there(s.in(name, "")) {
+		t.Errorf("made %v", line)
+	}
+	if info := s.home.MustRun(t, "storage", "info", name); info["status"] != "READY" || info["generation"] != 0.0 {
+		t.Errorf("info: %v", info)
+	}
+	s.home.MustRun(t, "sync", s.source, "--name", name)
+	s.home.MustRun(t, "storage", "delete", name, "-y")
+	if there(s.in(name, "")) {
+		t.Error("not deleted")
+	}
+	r := s.home.Run(t, "storage", "create", "Not A Name", "--store", "s3")
+	if r.Code != 2 || !strings.Contains(r.Stderr, "Not A Name") {
+		t.Errorf("exit %d\n%s", r.Code, r.Stderr)
+	}
+}
+
 // Buckets of Google's are made, labelled and deleted, too.
 func TestStorageGCS(t *testing.T) {
 	t.Parallel()
@@ -293,6 +464,8 @@ func TestStorageGCS(t *testing.T) {
 	if r := home.Run(t, "storage", "delete", name, "-y"); r.Code != 0 || !strings.HasSuffix(r.Stdout, "Deleted GCS bucket "+name+".\n") {
 		t.Errorf("exit %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
+	home.MustRun(t, "storage", "create", name, "--store", "gcs", "--region", "EU", "--label", "team=vision")
+	home.MustRun(t, "storage", "delete", name, "-y")
 	if r := home.Run(t, "copy", "gs://"+name, t.TempDir(), "--once"); r.Code != 1 || !strings.Contains(r.Stderr, "no such bucket") {
 		t.Errorf("exit %d\n%s", r.Code, r.Stderr)
 	}

@@ -46,10 +46,23 @@ func (p Path) Dir() Path {
 // Base returns the last element of p.
 func (p Path) Base() string { return path.Base(string(p)) }
 
+// What every store and file system takes, in bytes.
+const (
+	maxName = 255
+	maxPath = 1024
+)
+
 // Conflict returns the path beside p under which a version is kept that lost at
-// t to another one.
+// t to another one. The end of a long name makes way for that.
 func (p Path) Conflict(t time.Time) Path {
-	return p + Path(".skyagent-conflict-"+t.UTC().Format("20060102T150405.000Z"))
+	suffix := ".skyagent-conflict-" + t.UTC().Format("20060102T150405.000Z")
+	dir, name := p.Dir(), p.Base()
+	room := max(0, min(maxName, maxPath-len(dir.Join("")))-len(suffix))
+	for len(name) > room {
+		_, size := utf8.DecodeLastRuneInString(name)
+		name = name[:len(name)-size]
+	}
+	return dir.Join(name + suffix)
 }
 
 // Top returns the first element of p.

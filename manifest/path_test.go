@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/skyagent/skyagent/manifest"
 )
@@ -77,6 +78,24 @@ func TestClassify(t *testing.T) {
 		p, why := manifest.Classify(c.dir, c.name, c.typ)
 		if why != c.want || (why == "") != (p == c.dir.Join(c.name)) {
 			t.Errorf("%q in %q: got %q, %q, want %q", c.name, c.dir, p, why, c.want)
+		}
+	}
+}
+
+// TestConflict wants a name that stores take beside every name that they take.
+func TestConflict(t *testing.T) {
+	at := time.Date(2026, 7, 1, 12, 30, 15, 250e6, time.UTC)
+	const suffix = ".skyagent-conflict-20260701T123015.250Z"
+	deep := strings.Repeat("d/", 480)
+	for _, tc := range []struct{ path, want string }{
+		{"a", "a" + suffix},
+		{"dir/a.bin", "dir/a.bin" + suffix},
+		{"dir/" + strings.Repeat("n", 225), "dir/" + strings.Repeat("n", 255-len(suffix)) + suffix},
+		{strings.Repeat("é", 120), strings.Repeat("é", 108) + suffix},
+		{deep + strings.Repeat("n", 64), deep + strings.Repeat("n", 1024-len(deep)-len(suffix)) + suffix},
+	} {
+		if got := manifest.Path(tc.path).Conflict(at); string(got) != tc.want {
+			t.Errorf("conflict of %q is %q, want %q", tc.path, got, tc.want)
 		}
 	}
 }

@@ -213,6 +213,9 @@ func (w *walk) read(dir Path) (visit, error) {
 
 func (w *walk) look(v *visit, dir Path, d *os.File, entry fs.DirEntry) {
 	p, why := Classify(dir, entry.Name(), entry.Type())
+	if w.tree.reserves(dir, entry.Name()) {
+		why = SkipReserved
+	}
 	if why != "" {
 		v.skipped = append(v.skipped, Skipped{Name: string(dir.Join(entry.Name())), Why: why})
 		return

@@ -74,6 +74,20 @@ func (t Tree) Disk(p Path) string {
 	return filepath.Join(t.places[i].Dir, filepath.FromSlash(string(below)))
 }
 
+// reserves reports whether name in dir is skyagent's own: in the directory of a
+// place it is, as it is at the top of a tree of one.
+func (t Tree) reserves(dir Path, name string) bool {
+	if name != Reserved || t.one != "" {
+		return false // Classify knows the top
+	}
+	for _, p := range t.places {
+		if !p.Only && Path(p.At) == dir {
+			return true
+		}
+	}
+	return false
+}
+
 // Find returns the place that p is in, as an index of Places, and where p is
 // below its directory. A path of no place is in -1.
 func (t Tree) Find(p Path) (int, Path) {

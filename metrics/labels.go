@@ -13,6 +13,7 @@ var (
 	rescanReasons = []string{"interval", "name", "limit", "error", "overflow", "start", "root", other}
 	storeOps      = []string{"head", "get", "put", "assemble", "copy", "list", "delete", "create_bucket", "bucket_exists", "delete_bucket", other}
 	storeErrors   = []string{"precondition", "not_found", "permission", "throttled", "cancelled", other}
+	mountOps      = []string{"lookup", "open", "create", "read", "write", "flush", "fsync", "list", "rename", "remove", other}
 	dropReasons   = []string{"unsigned", "forged", "unknown_writer", "wrong_storage", "other_bucket", "malformed", "oversized", "stale", "limited", "unavailable", other}
 )
 

@@ -38,6 +38,7 @@ func full() *metrics.Set {
 	s.Committed(3, time.Millisecond)
 	s.Applied(time.Millisecond, time.Second)
 	s.Visible(time.Millisecond)
+	s.MountOperation("open", time.Millisecond)
 	s.StoreOperation("put", time.Millisecond, 10, "throttled")
 	s.StoreRetry("put")
 	return s
@@ -113,6 +114,7 @@ func TestValues(t *testing.T) {
 		`skyagent_bus_dropped_total{reason="other"} 1`,
 		`skyagent_bus_published_total 1`,
 		`skyagent_visible_seconds_count 1`,
+		`skyagent_mount_operation_seconds_count{op="open"} 1`,
 		`skyagent_apply_lag_seconds_count 1`,
 	} {
 		if !strings.Contains(page, want+"\n") {

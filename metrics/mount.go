@@ -1,5 +1,7 @@
 package metrics
 
+import "time"
+
 // A Mount is what a mount counts, at one moment.
 type Mount struct {
 	Generation, Files, Bytes, Open, Pending float64
@@ -15,14 +17,19 @@ type Mount struct {
 	Prefetched, PrefetchesWasted, Corrupt float64
 }
 
+// MountOperation reports one request that a mount answered.
+func (s *Set) MountOperation(op string, took time.Duration) {
+	s.mountSeconds.WithLabelValues(among(mountOps, op)).Observe(took.Seconds())
+}
+
 // AddMount exports what take returns, for the named storage.
 func (s *Set) AddMount(storage string, take func() Mount) (remove func()) {
 	return addTable(s, &s.mounts, storage, take, mountColumns)
 }
 
 var mountColumns = []column[Mount]{
-	now("mount_generation", "Newest generation of the source that the tree shows.", func(t Mount) float64 { return t.Generation }),
-	now("mount_degraded", "1 while the mount cannot do its work: the store or the disk refuses.", func(t Mount) float64 { return flag(t.Degraded) }),
+	now("mount_generation", "Newest generation of the source that the tree shows.", func(t Mount) float64 { return t.Generation }).ofLeast(),
+	now("mount_degraded", "Above 0 while a mount cannot do its work: the store or the disk refuses.", func(t Mount) float64 { return flag(t.Degraded) }),
 	now("mount_files", "Files in the tree.", func(t Mount) float64 { return t.Files }),
 	now("mount_bytes", "Bytes of the files in the tree.", func(t Mount) float64 { return t.Bytes }),
 	now("mount_open_handles", "Files and directories that programs have open.", func(t Mount) float64 { return t.Open }),

@@ -28,6 +28,8 @@ type Set struct {
 	storeErrors  *prometheus.CounterVec
 	storeRetries *prometheus.CounterVec
 
+	mountSeconds *prometheus.HistogramVec
+
 	commitSeconds prometheus.Histogram
 	commitChanges prometheus.Histogram
 
@@ -54,6 +56,7 @@ func New(version string) *Set {
 	s.newStore()
 	s.newBus()
 	s.newSync()
+	s.mountSeconds = s.histogramVec("mount_operation_seconds", "Time of the kernel's requests to mounts; what it answers by itself is not among them.", latencyBuckets, label{"op", mountOps})
 	s.newBuildInfo(version)
 	return s
 }

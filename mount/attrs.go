@@ -30,7 +30,7 @@ func (m *FS) setAttrs(n *node) {
 			m.attrsNow()
 		})
 	}
-	m.attrs[n] = n.state()
+	m.attrs[n] = struct{}{}
 }
 
 // attrsNow sends the modes and times that wait.
@@ -39,7 +39,7 @@ func (m *FS) attrsNow() {
 	defer m.tree.mu.Unlock()
 	m.mu.Lock()
 	waiting := m.attrs
-	m.attrs = map[*node]manifest.File{}
+	m.attrs = map[*node]struct{}{}
 	m.mu.Unlock()
 	for n := range waiting {
 		if n.is(detached) || n.more != nil && n.more.key != "" || n.file != nil && n.file.dirty.Load() {

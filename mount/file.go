@@ -27,17 +27,19 @@ type file struct {
 	version atomic.Uint64 // counts versions that it was given by renew
 	forfeit atomic.Bool   // written under a lock that was lost: it goes beside
 
-	heir atomic.Pointer[objstore.Rev] // what a new file's first upload replaces, after a rename
+	heir *heir // what a new file's first upload replaces, after a rename; guarded by the tree's mutex
 
-	upload gate // held by the one that uploads; comes before mu
-	spare  bool // the upload is in the background, and leaves a half-written content alone; guarded by upload
+	upload  gate                // held by the one that uploads; comes before mu
+	attempt atomic.Pointer[job] // the last upload
+
+	spare bool // the upload is in the background, and leaves a half-written content alone; guarded by upload
 
 	mu     sync.RWMutex // guards what follows
 	stage  *stage       // nil while nothing was written
 	dirty  atomic.Bool  // the stage has what the bucket has not; only changed with mu held
 	gen    uint64       // counts changes of the stage
 	cond   objstore.Cond
-	kept   uint64        // number in the journal, with write-back
+	kept   atomic.Uint64 // number in the journal, with write-back; set with mu and the tree's mutex held
 	stood  string        // the stage that the journal names
 	asked  uint64        // the gen that a close with write-back has returned for
 	line   string        // random: the object tells by it whose successor it is
@@ -162,11 +164,11 @@ func (m *FS) write(ctx context.Context, f *file, p []byte, off int64) error {
 	if err := m.writable(f); err != nil {
 		return err
 	}
-	if err := f.stage.writeAt(ctx, p, off); err != nil {
-		return err
+	err := f.stage.writeAt(ctx, p, off)
+	if _, disk := ownErrno(err); err == nil || disk && off < f.stage.size {
+		m.changed(f)
 	}
-	m.changed(f)
-	return nil
+	return err
 }
 
 // append writes p at the end, where that may be; the kernel thinks of off.
@@ -292,6 +294,7 @@ func (m *FS) flushAs(ctx context.Context, f *file, spare bool) error {
 	}
 	p, j, gone, removed := m.enqueue(f)
 	defer j.end()
+	f.attempt.Store(j)
 	switch {
 	case removed:
 		return f.clean()
@@ -412,6 +415,7 @@ func (m *FS) settle(f *file, up *upload) {
 	defer m.tree.mu.Unlock()
 	mtime, perm, size, xattrs := f.n.mtime, f.n.perm, f.n.size, f.n.xattrs()
 	f.n.set(up.file)
+	f.n.lie(string(up.file.Path))
 	f.n.keepXattrs(xattrs)
 	sent := f.n.mtime == mtime && f.n.perm == perm && f.n.xattrs() == up.file.Xattrs
 	f.n.mtime, f.n.perm, f.n.size = mtime, perm, size

@@ -9,10 +9,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/gofrs/flock"
 
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/mount/blocks"
@@ -32,6 +35,7 @@ type FS struct {
 	tree    *tree
 	queue   *queue
 	journal *journal
+	lock    *flock.Flock // of the state
 	early   early
 	doubts  map[manifest.Path]int // what the bucket is asked about; guarded by the tree's mutex
 	removed graveyard             // guarded by the tree's mutex
@@ -62,9 +66,11 @@ type FS struct {
 	logs    map[string]manifest.Position
 	unnoted []manifest.Write
 	noteSeq uint64
-	attrs   map[*node]manifest.File // whose modes and times go to the bucket soon
+	attrs   map[*node]struct{} // whose modes and times go to the bucket soon
 	reason  string
 	ready   bool
+	givenUp []string // the last changes that the store refused for good
+	unsaid  error    // the first of them since the last Flush
 }
 
 type counts struct {
@@ -77,7 +83,7 @@ func New(opt Options) *FS {
 	m := &FS{
 		opt: opt, log: opt.Log, tree: newTree(time.Now().UnixNano()), queue: newQueue(),
 		catching: make(chan struct{}, 1), comparing: make(chan struct{}, 1), noting: make(chan struct{}, 1),
-		doubts: map[manifest.Path]int{}, logs: map[string]manifest.Position{}, attrs: map[*node]manifest.File{},
+		doubts: map[manifest.Path]int{}, logs: map[string]manifest.Position{}, attrs: map[*node]struct{}{},
 	}
 	m.kernel.init()
 	m.replay.init(opt.Inotify)
@@ -97,8 +103,11 @@ func (m *FS) Status() Status {
 	s := Status{Files: m.tree.files, Bytes: m.tree.bytes}
 	m.tree.mu.RUnlock()
 	m.mu.Lock()
-	s.Ready, s.Reason, s.Pos = m.ready, m.reason, m.logs["main"]
+	s.Ready, s.Reason, s.Pos, s.GivenUp = m.ready, m.reason, m.logs["main"], slices.Clone(m.givenUp)
 	m.mu.Unlock()
+	if n, err := m.queue.troubled(); err != nil {
+		s.Reason = waitsFor(n, err)
+	}
 	s.Open, s.Pending = m.handles.len(), m.queue.changing()
 	s.Trusted = m.trust.Load()
 	c := &m.count
@@ -108,14 +117,19 @@ func (m *FS) Status() Status {
 }
 
 // Flush waits until all that was changed here is in the bucket, with the notes by
-// which a mount that begins later knows of modes and attributes.
+// which a mount that begins later knows of modes and attributes. It fails when
+// the store refuses what is left, or has refused for good what was changed since
+// the last call. What waits is tried at once.
 func (m *FS) Flush(ctx context.Context) error {
 	m.attrsNow()
 	if err := m.queue.drain(ctx); err != nil {
+		if _, trouble := m.queue.troubled(); ctx.Err() != nil && trouble != nil {
+			err = trouble
+		}
 		return fmt.Errorf("%d changes are not in the bucket yet: %w", m.queue.changing(), err)
 	}
-	if m.opt.Notes == nil {
-		return nil
+	if err := m.notGivenUp(); err != nil || m.opt.Notes == nil {
+		return err
 	}
 	return m.writeNotes(ctx)
 }
@@ -309,23 +323,52 @@ func (m *FS) askInTurn(ctx context.Context, p manifest.Path) error {
 	return m.ask(ctx, j, p, "")
 }
 
-// prepare makes the directories of the mount's own state.
+// ErrInUse says that something is mounted at the mount point, or that another
+// process has the mount's state.
+var ErrInUse = errors.New("it is mounted already")
+
+// prepare makes the mount's own state, and keeps other processes away from it.
+// The kernel drops the lock when the process ends, however it ends.
 func (m *FS) prepare() error {
 	if err := os.MkdirAll(m.stages(), 0o700); err != nil {
 		return fmt.Errorf("mount state: %w", err)
 	}
-	var err error
+	m.lock = flock.New(filepath.Join(m.opt.State, "lock"))
+	ok, err := m.lock.TryLock()
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", m.lock.Path(), err)
+	}
+	if !ok {
+		return fmt.Errorf("mount %s: %w", m.opt.Dir, ErrInUse)
+	}
 	m.journal, err = openJournal(filepath.Join(m.opt.State, "journal"), m.log)
 	return err
 }
 
+// shut ends what goes on in the background and then gives back what prepare
+// took: what ends is said in the journal.
+func (m *FS) shut() {
+	m.cancel()
+	m.group.Wait()
+	if m.journal != nil {
+		if err := m.journal.close(); err != nil {
+			m.log.Warn("journal not closed", "err", err)
+		}
+	}
+	if m.lock == nil {
+		return
+	}
+	if err := m.lock.Close(); err != nil {
+		m.log.Warn("mount state not unlocked", "err", err)
+	}
+}
+
 // errno returns what the kernel is told of err.
 func (m *FS) errno(err error) syscall.Errno {
-	var no syscall.Errno
-	switch {
+	switch no, ours := ownErrno(err); {
 	case err == nil:
 		return 0
-	case errors.As(err, &no):
+	case ours:
 		return no
 	case errors.Is(err, blocks.ErrGone), errors.Is(err, objstore.ErrPrecondition):
 		return errStale
@@ -333,9 +376,19 @@ func (m *FS) errno(err error) syscall.Errno {
 		return syscall.EINTR
 	case errors.Is(err, fs.ErrPermission):
 		return syscall.EACCES
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) && !errors.Is(err, objstore.ErrNoBucket):
 		return syscall.ENOENT
 	}
 	m.log.Warn("answered with an input/output error", "err", err)
 	return syscall.EIO
+}
+
+// ownErrno returns the number in err, of ours or of the local disk. What the
+// network met on the way to the store says nothing to a program.
+func ownErrno(err error) (no syscall.Errno, ours bool) {
+	var store *objstore.Error
+	if errors.As(err, &store) || errors.Is(err, objstore.ErrUnreachable) {
+		return 0, false
+	}
+	return no, errors.As(err, &no)
 }

@@ -241,7 +241,7 @@ func (m *FS) doubtHeld(p manifest.Path, announced objstore.Rev) {
 	j := m.queue.look(string(p))
 	m.group.Go(func() {
 		defer j.end()
-		err := m.insist(j, func(ctx context.Context) error { return m.ask(ctx, j, p, announced) })
+		err := m.insist(j, func(ctx context.Context) error { return m.ask(ctx, j, p, announced) }, objstore.Lasting)
 		if err != nil && m.ctx.Err() == nil {
 			m.log.Warn("file not looked up in the store", "path", p, "err", err)
 		}
@@ -288,7 +288,7 @@ func (m *FS) doubtDir(p manifest.Path) {
 	j := m.queue.look(markerKey(p))
 	m.group.Go(func() {
 		defer j.end()
-		err := m.insist(j, func(ctx context.Context) error { return m.askDir(ctx, j, p) })
+		err := m.insist(j, func(ctx context.Context) error { return m.askDir(ctx, j, p) }, objstore.Lasting)
 		if err != nil && m.ctx.Err() == nil {
 			m.log.Warn("directory not looked up in the store", "path", p, "err", err)
 		}

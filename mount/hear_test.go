@@ -45,7 +45,7 @@ func mounted(t *testing.T, wrap func(objstore.Store) objstore.Store) (*FS, manif
 	if err := m.prepare(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { m.cancel(); m.group.Wait() })
+	t.Cleanup(m.shut)
 	if err := m.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}

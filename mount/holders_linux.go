@@ -10,7 +10,7 @@ import (
 )
 
 // maxDescriptors bounds how many descriptors of a process are looked at.
-const maxDescriptors = 256
+const maxDescriptors = 4096
 
 // holds reports whether process pid has the file with number ino of the mount
 // open. A flush comes with every close of every copy of a descriptor (a shell's

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/objstore"
 )
 
 // The changes that a journal knows.
@@ -29,6 +30,7 @@ type entry struct {
 	Key   string         `json:"key,omitempty"`
 	To    string         `json:"to,omitempty"`
 	Rev   string         `json:"rev,omitempty"`
+	Over  string         `json:"over,omitempty"`  // the revision that a move replaces
 	Stage string         `json:"stage,omitempty"` // a file's name
 	Line  string         `json:"line,omitempty"`  // of the file
 	File  *manifest.File `json:"file,omitempty"`
@@ -99,6 +101,21 @@ func (j *journal) begin(e entry) (uint64, error) {
 	}
 	j.open[e.ID] = e
 	return e.ID, nil
+}
+
+// rekey gives what entry id puts another name, over rev.
+func (j *journal) rekey(id uint64, p manifest.Path, rev objstore.Rev) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e, ok := j.open[id]
+	if !ok {
+		return
+	}
+	f := *e.File
+	f.Path = p
+	e.Key, e.Rev, e.File = string(p), string(rev), &f
+	j.open[id] = e
+	_ = j.append(e) // has been said
 }
 
 // end notes that an entry is done.

@@ -24,42 +24,61 @@ func (m *FS) later(e entry, change func(context.Context) error, keys ...string) 
 	id, _ := m.journal.begin(e) // what is not noted is done all the same
 	m.group.Go(func() {
 		defer j.end()
-		err := m.insist(j, change)
+		err := m.insist(j, change, func(err error) bool {
+			if e.Op == opMkdir { // its end would take away the ground of what is made in it
+				return refused(err) && j.overtaken(e.Key)
+			}
+			return hopeless(err)
+		})
 		if err == nil || !errors.Is(err, context.Canceled) {
 			m.journal.end(id)
 		}
 		if err != nil && m.ctx.Err() == nil {
-			m.count.failed.Add(1)
-			m.log.Error("change refused by the store", "op", e.Op, "key", e.Key, "err", err)
+			m.giveUp(e, err)
 			m.doubt(keys...)
 		}
 	})
 }
 
-// insist waits for j's turn and makes change until it holds.
-func (m *FS) insist(j *job, change func(context.Context) error) error {
-	if err := j.turn(m.ctx); err != nil {
+// insist waits for j's turn and makes change until it holds, or fails with
+// a final error.
+func (m *FS) insist(j *job, change func(context.Context) error, final func(error) bool) error {
+	if err := j.await(m.ctx); err != nil {
 		return err
 	}
-	defer j.yield()
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
-		err := change(m.ctx)
-		if err == nil || objstore.Lasting(err) || m.ctx.Err() != nil {
+		round, urged := m.queue.attempt()
+		err := j.once(m.ctx, change)
+		if err == nil || m.ctx.Err() != nil || final(err) {
 			return err
 		}
-		m.log.Warn("change waits for the store", "err", err)
-		if err := pause(m.ctx, wait); err != nil {
+		m.hindered(j, err, round)
+		if err := pauseUntil(m.ctx, wait, urged); err != nil {
 			return err
 		}
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+// once makes change, with a slot.
+func (j *job) once(ctx context.Context, change func(context.Context) error) error {
+	if err := j.slot(ctx); err != nil {
+		return err
+	}
+	defer j.yield()
+	return change(ctx)
+}
+
+func pause(ctx context.Context, d time.Duration) error { return pauseUntil(ctx, d, nil) }
+
+// pauseUntil is a pause that until ends early.
+func pauseUntil(ctx context.Context, d time.Duration, until <-chan struct{}) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-until:
+		return nil
 	case <-t.C:
 		return nil
 	}
@@ -127,34 +146,86 @@ func (m *FS) keep(dir *node) {
 
 // unlink removes the file n. The tree's mutex is held.
 func (m *FS) unlink(n *node) {
-	key, rev, f := string(n.path()), n.rev, n.file // it is there when its turn comes
+	p, f := n.path(), n.file
+	before := n.heirAt(p)
+	rev := func() objstore.Rev { // what is on its way there is there in our turn
+		if n.rev != "" {
+			return n.rev
+		}
+		return before.rev()
+	}
+	m.forgo(n)
 	m.tree.unlink(n)
-	m.removed.add(n.path(), rev)
+	m.removed.add(p, rev())
 	n.flags |= removed
 	n.parent.mtime = time.Now().UnixNano()
 	m.keep(n.parent)
-	m.removeObject(key, rev, f)
+	m.removeObject(string(p), rev, f)
+}
+
+// forgo takes the content of n, which is about to be removed, out of the journal,
+// unless it is on its way already. The tree's mutex is held.
+func (m *FS) forgo(n *node) {
+	if n.file == nil || m.queue.busy(string(n.path())) {
+		return
+	}
+	if id := n.file.kept.Load(); id != 0 {
+		m.journal.end(id)
+	}
 }
 
 // removeObject deletes what the bucket has at key, after what is on its way
-// there. Whoever has the file open keeps its content. The tree's mutex is held.
-func (m *FS) removeObject(key string, rev objstore.Rev, f *file) {
-	if rev == "" && !m.queue.busy(key) {
+// there. rev tells its revision; "" is nothing, or any. Whoever has the file open
+// keeps its content. The tree's mutex is held.
+func (m *FS) removeObject(key string, rev func() objstore.Rev, f *file) {
+	now := rev()
+	if now == "" && !m.queue.busy(key) {
 		return // it never was there
 	}
 	if f != nil && f.handles == 0 {
 		f = nil
 	}
-	m.later(entry{Op: opDelete, Key: key, Rev: string(rev)}, func(ctx context.Context) error {
+	began := time.Now()
+	m.later(entry{Op: opDelete, Key: key, Rev: string(now)}, func(ctx context.Context) error {
 		if f != nil {
 			m.rescue(ctx, f)
 		}
-		if err := m.opt.Store.Delete(ctx, key); err != nil {
+		m.tree.mu.RLock()
+		rev := rev()
+		m.tree.mu.RUnlock()
+		if stays, err := m.deleteOurs(ctx, key, rev, began); stays || err != nil {
 			return err
 		}
-		return m.tell(ctx, manifest.Write{Prev: string(rev),
-			Change: manifest.Change{Op: manifest.Delete, File: manifest.File{Path: manifest.Path(key)}}})
+		return m.tell(ctx, deletion(key, rev))
 	}, key)
+}
+
+func deletion(key string, rev objstore.Rev) manifest.Write {
+	return manifest.Write{Prev: string(rev), Change: manifest.Change{Op: manifest.Delete, File: manifest.File{Path: manifest.Path(key)}}}
+}
+
+// late is how long after a change of a name the bucket is asked before it is made
+// there: others may have written since.
+const late = time.Second
+
+// deleteOurs deletes what was removed at began, which had revision rev; "" is any.
+// Stores have no condition for that, so what is late looks first: a version that
+// somebody else wrote since stays.
+func (m *FS) deleteOurs(ctx context.Context, key string, rev objstore.Rev, began time.Time) (stays bool, err error) {
+	if rev != "" && time.Since(began) > late {
+		info, err := m.opt.Store.Head(ctx, key)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && !errors.Is(err, objstore.ErrNoBucket):
+			return false, nil
+		case err != nil:
+			return false, err
+		case info.Rev != rev:
+			m.log.Warn("somebody else wrote the file after it was removed here; it stays", "path", key)
+			m.doubt(key)
+			return true, nil
+		}
+	}
+	return false, m.opt.Store.Delete(objstore.Once(ctx), key)
 }
 
 // rescue brings the content of f here before its object goes.
@@ -176,21 +247,24 @@ func (m *FS) rescue(ctx context.Context, f *file) {
 	}
 }
 
-// maxRename bounds how many files a directory may have below it to be renamed;
-// with more, mv copies.
+// maxRename bounds how many files and directories a directory may have below it
+// to be renamed; with more, mv copies.
 const maxRename = 100_000
 
 // rename moves n to name in dir, in place of what is there. The tree's mutex is
 // held.
 func (m *FS) rename(n *node, dir *node, name string) {
 	victim := dir.kids.get(name)
-	moved := m.objects(n)
+	m.disinherit(n)
+	moved, waiting := m.objects(n), m.waiting(n)
 	from := n.parent
 	m.tree.unlink(n)
-	var prev objstore.Rev
+	var over *heir
 	var open *file
 	if victim != nil {
-		prev, open = victim.rev, victim.file
+		over = &heir{path: victim.path(), victim: victim, before: victim.heirAt(victim.path())}
+		open = victim.file
+		m.forgo(victim)
 		m.tree.unlink(victim)
 		victim.flags |= removed
 	}
@@ -199,20 +273,79 @@ func (m *FS) rename(n *node, dir *node, name string) {
 	now := time.Now().UnixNano()
 	from.mtime, dir.mtime = now, now
 	m.keep(from)
-	m.inherit(n, prev)
+	if n.rev == "" && n.file != nil {
+		n.file.heir = over
+	}
+	for _, w := range waiting {
+		m.journal.rekey(w.file.kept.Load(), w.path(), w.heirAt(w.path()).rev())
+	}
 	for _, o := range moved {
-		m.moveObject(o, prev, open)
+		m.moveObject(o, over, open)
 	}
 	m.tellMoved(moved)
 	if len(moved) == 0 && victim != nil && n.file == nil {
-		m.removeObject(string(n.path()), prev, open)
+		m.removeObject(string(n.path()), over.rev, open)
 	}
 }
 
-// inherit tells a file that is not in the bucket yet what its upload replaces.
-func (m *FS) inherit(n *node, prev objstore.Rev) {
-	if n.rev == "" && n.file != nil {
-		n.file.heir.Store(&prev)
+// waiting returns n and the files below it whose content is in the journal alone:
+// no job on their keys will move it. The tree's mutex is held.
+func (m *FS) waiting(n *node) []*node {
+	var list []*node
+	note := func(n *node) {
+		if n.file != nil && n.file.kept.Load() != 0 && n.rev == "" && !m.queue.busy(string(n.path())) {
+			list = append(list, n)
+		}
+	}
+	note(n)
+	if n.is(isDir) {
+		n.below(note)
+	}
+	return list
+}
+
+// An heir is what a file replaces that got its name by a rename, before the
+// bucket had it. That is known only when its turn comes: what stood there may
+// have been on its way, too.
+type heir struct {
+	path   manifest.Path // where that stood; of no meaning elsewhere
+	victim *node
+	before *heir // of the victim, should that not get there
+}
+
+// rev returns the revision of what is replaced; "" is nothing. The tree's mutex is
+// held.
+func (h *heir) rev() objstore.Rev {
+	for ; h != nil; h = h.before {
+		if h.victim.rev != "" {
+			return h.victim.rev
+		}
+	}
+	return ""
+}
+
+// heirAt returns what n replaces at p; nil is nothing. The tree's mutex is held.
+func (n *node) heirAt(p manifest.Path) *heir {
+	if n.file == nil || n.file.heir == nil || n.file.heir.path != p {
+		return nil
+	}
+	return n.file.heir
+}
+
+// disinherit removes, before n is moved, what it and the files below it were to
+// replace where they are now: nothing will come there. The tree's mutex is held.
+func (m *FS) disinherit(n *node) {
+	drop := func(n *node) {
+		if n.is(isDir) || n.file == nil || n.rev != "" {
+			return
+		}
+		if p := n.path(); !m.queue.busy(string(p)) {
+			m.removeObject(string(p), n.heirAt(p).rev, nil)
+		}
+	}
+	drop(n)
+	if n.is(isDir) {
+		n.below(drop)
 	}
 }
 
@@ -241,31 +374,28 @@ func (m *FS) objects(n *node) []move {
 	return list
 }
 
-// moveObject brings o to the path of its node. Until it is there, the content is
-// read where it was. The tree's mutex is held.
-func (m *FS) moveObject(o move, prev objstore.Rev, victim *file) {
+// moveObject brings o to the path of its node, over what stands there. Until it
+// is there, the content is read where it was. The tree's mutex is held.
+func (m *FS) moveObject(o move, over *heir, victim *file) {
 	n := o.n
 	if n.is(isDir) {
 		m.moveMarker(o)
 		return
 	}
-	to := string(n.path())
+	c := &carriage{n: n, from: o.from, to: string(n.path()), over: over, began: time.Now()}
+	if over != nil && string(over.path) != c.to {
+		c.over = nil // of a directory's files, which stand over nothing
+	}
 	m.removed.add(manifest.Path(o.from), n.rev)
-	if n.more == nil {
-		n.more = &details{}
-	} else {
-		more := *n.more
-		n.more = &more
+	if n.more == nil || n.more.key == "" { // else it is on its way there
+		n.lie(o.from)
 	}
-	if n.more.key == "" {
-		n.more.key = o.from // else it is on its way there
-	}
-	m.later(entry{Op: opMove, Key: o.from, To: to}, func(ctx context.Context) error {
+	m.later(entry{Op: opMove, Key: c.from, To: c.to, Rev: string(n.rev), Over: string(c.over.rev())}, func(ctx context.Context) error {
 		if victim != nil {
 			m.rescue(ctx, victim)
 		}
-		return m.carry(ctx, n, o.from, to, prev)
-	}, o.from, to)
+		return m.carry(ctx, c)
+	}, c.from, c.to)
 }
 
 // moveMarker gives a directory a marker under its new name, by which others know
@@ -298,31 +428,93 @@ func (m *FS) tellMoved(moved []move) {
 	j := m.queue.add(moved[0].from)
 	m.group.Go(func() {
 		defer j.end()
-		_ = m.insist(j, func(ctx context.Context) error { return m.tell(ctx, gone...) }) // fails only when the mount ends
+		_ = m.insist(j, func(ctx context.Context) error { return m.tell(ctx, gone...) }, objstore.Lasting) // fails only when the mount ends
 	})
 }
 
-// carry copies the object of n from one key to another, and removes the former.
-func (m *FS) carry(ctx context.Context, n *node, from, to string, prev objstore.Rev) error {
+// A carriage brings the object of a file to its new key, in two steps, each of
+// which may have to be tried again.
+type carriage struct {
+	n        *node
+	from, to string
+	over     *heir // what it replaces; nil is nothing
+	began    time.Time
+
+	rev    objstore.Rev   // at from
+	copied manifest.Write // what is at to by now, or beside it
+}
+
+// carry copies the object to its new key, and removes the former.
+func (m *FS) carry(ctx context.Context, c *carriage) error {
+	if c.copied.Path == "" {
+		if err := m.copyOver(ctx, c); err != nil || c.copied.Path == "" {
+			return err
+		}
+	}
+	stays, err := m.deleteOurs(ctx, c.from, c.rev, c.began)
+	switch {
+	case err != nil:
+		return err
+	case stays:
+		return m.tell(ctx, c.copied)
+	}
+	return m.tell(ctx, c.copied, deletion(c.from, c.rev))
+}
+
+// copyOver makes the first step, if there is an object to be carried. Where
+// somebody else wrote what is to be replaced, since the rename, it is copied
+// beside that.
+func (m *FS) copyOver(ctx context.Context, c *carriage) error {
+	f := m.stored(c.n)
 	m.tree.mu.RLock()
-	rev, f := n.rev, n.state()
+	prev, lies := c.over.rev(), c.n.key()
 	m.tree.mu.RUnlock()
-	f.Path = manifest.Path(to)
-	if rev == "" {
+	if f.Rev == "" || lies != c.from {
 		return nil // what was on its way to the former name did not get there
 	}
-	info, err := m.opt.Store.Copy(ctx, to, from, rev, objstore.PutOptions{Meta: f.Meta(m.opt.Writer, "")})
+	f.Path = manifest.Path(c.to)
+	if time.Since(c.began) > late {
+		info, err := m.opt.Store.Head(ctx, c.to)
+		if err != nil && (!errors.Is(err, fs.ErrNotExist) || errors.Is(err, objstore.ErrNoBucket)) {
+			return err
+		}
+		if err == nil && info.Rev != prev {
+			f.Path, prev = f.Path.Conflict(time.Now()), ""
+			m.count.conflicts.Add(1)
+			m.log.Warn("somebody else wrote the file that a rename was to replace; kept beside", "path", c.to, "kept", f.Path)
+			m.doubt(c.to)
+		}
+	}
+	c.rev = objstore.Rev(f.Rev)
+	info, err := m.opt.Store.Copy(objstore.Once(ctx), string(f.Path), c.from, c.rev, objstore.PutOptions{Meta: f.Meta(m.opt.Writer, "")})
 	if err != nil {
-		return fmt.Errorf("rename %s to %s: %w", from, to, err)
+		return fmt.Errorf("rename %s to %s: %w", c.from, f.Path, err)
 	}
-	m.arrived(n, from, to, info.Rev)
+	m.arrived(c.n, c.from, string(f.Path), info.Rev)
 	f.Rev = string(info.Rev)
-	if err := m.opt.Store.Delete(ctx, from); err != nil {
-		return err
+	c.copied = manifest.Write{Change: manifest.Change{Op: manifest.Put, File: f}, Prev: string(prev)}
+	if string(f.Path) != c.to {
+		m.take(c.copied, false)
 	}
-	return m.tell(ctx, manifest.Write{Change: manifest.Change{Op: manifest.Put, File: f}, Prev: string(prev)},
-		manifest.Write{Prev: string(rev),
-			Change: manifest.Change{Op: manifest.Delete, File: manifest.File{Path: manifest.Path(from)}}})
+	return nil
+}
+
+// stored returns n as the bucket has it: what was written to it since counts not.
+func (m *FS) stored(n *node) manifest.File {
+	m.tree.mu.RLock()
+	f := n.file
+	m.tree.mu.RUnlock()
+	if f != nil {
+		f.mu.RLock()
+		defer f.mu.RUnlock()
+	}
+	m.tree.mu.RLock()
+	defer m.tree.mu.RUnlock()
+	state := n.state()
+	if f != nil && f.former.Rev == n.rev {
+		state.Size, state.Hash, state.PartSize, state.Parts = f.former.Size, f.former.Hash, f.former.PartSize, f.former.Parts
+	}
+	return state
 }
 
 // arrived notes where the content of n is now.
@@ -345,9 +537,7 @@ func (m *FS) arrived(n *node, from, to string, rev objstore.Rev) {
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	n.rev = rev
-	if n.more != nil && n.more.key == from && from != to {
-		if n.more.key = to; n.is(detached) || string(n.path()) == to {
-			n.more.key = ""
-		}
+	if n.key() == from && from != to {
+		n.lie(to)
 	}
 }

@@ -113,6 +113,23 @@ func (n *node) set(f manifest.File) {
 	}
 }
 
+// lie notes that the bucket has the content of n at key, which need not be its
+// path. What others may hold of n's details stays as it is.
+func (n *node) lie(key string) {
+	if !n.is(detached) && string(n.path()) == key {
+		key = ""
+	}
+	if n.more == nil && key == "" {
+		return
+	}
+	var more details
+	if n.more != nil {
+		more = *n.more
+	}
+	more.key = key
+	n.more = &more
+}
+
 // setLink makes n a symlink if f is one, and a file otherwise.
 func (n *node) setLink(f manifest.File) {
 	n.flags &^= isLink

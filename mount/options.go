@@ -25,6 +25,11 @@ type Bus interface {
 	Changed() <-chan struct{}
 }
 
+// A Seen hears of one request of the kernel that was answered: "lookup", "open",
+// "create", "read", "write", "flush", "fsync", "list", "rename" or "remove", and
+// how long that took. It is called by many goroutines.
+type Seen func(op string, took time.Duration)
+
 // Options say what is mounted, and where.
 type Options struct {
 	Dir    string // absolute path of the mount point
@@ -53,7 +58,8 @@ type Options struct {
 	Deadline  time.Duration // of what waits for the store; 0 means 30 s
 	Reconcile time.Duration // between listings of the bucket, for strangers' changes; 0 means 5 min
 
-	Log *slog.Logger // nil discards
+	Seen Seen         // nil: nobody looks
+	Log  *slog.Logger // nil discards
 }
 
 // Times of a mount.
@@ -67,6 +73,9 @@ const (
 )
 
 func (o *Options) fill() {
+	if o.Seen == nil {
+		o.Seen = func(string, time.Duration) {}
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -87,7 +96,8 @@ type Status struct {
 	Open    int // handles
 	Pending int // changes that are not in the bucket yet
 	Pos     manifest.Position
-	Reason  string // why it is not in step; "" when it is
+	Reason  string   // why it is not in step; "" when it is
+	GivenUp []string // the last changes of names that the store refused for good
 
 	Uploads, UploadedBytes int64
 	Conflicts, Failed      int64 // writes that came second; changes that the store refused

@@ -1,10 +1,14 @@
 package mount
 
 import (
+	"cmp"
 	"context"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // A queue keeps changes of the bucket in order: jobs on one key run one after
@@ -15,8 +19,13 @@ type queue struct {
 
 	mu      sync.Mutex // guards what follows
 	tail    map[string]*job
-	changes map[string]int // of each key, how many jobs change it
+	below   map[string]map[string]*job // of each directory's marker, what tail has below it
+	changes map[string]int             // of each key, how many jobs change it
 	open    map[*job]struct{}
+	entered uint64        // jobs so far
+	round   int           // counts calls of urge, from 1 on
+	urged   chan struct{} // closed by the next of them
+	refusal chan struct{} // closed when a job is refused
 }
 
 // A job is a change that is under way. Its owner waits for its turn, does it,
@@ -26,19 +35,30 @@ type job struct {
 	keys  []string
 	looks bool // changes nothing
 	after []*job
-	done  chan struct{} // closed by end
+	done  chan struct{}        // closed by end
+	inner *atomic.Pointer[job] // of a job that has others do its attempts: the last of these; may be nil
+
+	number  uint64
+	behind  *job  // which it waits for; guarded by the queue's mutex, like what follows
+	trouble error // of the last attempt; nil while none has failed
+	refused int   // the round in which the store refused it; 0 when it did not
 }
 
 // parallel is how many changes go to the store at a time.
 const parallel = 64
 
 func newQueue() *queue {
-	return &queue{slots: make(chan struct{}, parallel), tail: map[string]*job{}, changes: map[string]int{}, open: map[*job]struct{}{}}
+	return &queue{slots: make(chan struct{}, parallel), tail: map[string]*job{}, below: map[string]map[string]*job{}, changes: map[string]int{}, open: map[*job]struct{}{},
+		round: 1, urged: make(chan struct{}), refusal: make(chan struct{})}
 }
 
 // add enters a job that changes keys; one that ends in a slash is a directory's
 // marker.
 func (q *queue) add(keys ...string) *job { return q.enter(&job{keys: keys}) }
+
+// addOuter enters a job that changes nothing itself: the changes that inner holds
+// one after the other are its attempts.
+func (q *queue) addOuter(inner *atomic.Pointer[job]) *job { return q.enter(&job{inner: inner}) }
 
 // look enters a job that only looks at key.
 func (q *queue) look(key string) *job { return q.enter(&job{keys: []string{key}, looks: true}) }
@@ -51,11 +71,13 @@ func (q *queue) enter(j *job) *job {
 		j.follow(key)
 	}
 	for _, key := range j.keys {
-		q.tail[key] = j
+		q.setTail(key, j)
 		if !j.looks {
 			q.changes[key]++
 		}
 	}
+	q.entered++
+	j.number = q.entered
 	q.open[j] = struct{}{}
 	return j
 }
@@ -66,16 +88,48 @@ func (j *job) follow(key string) {
 	name := strings.TrimSuffix(key, "/")
 	j.wait(name)
 	j.wait(name + "/")
-	for i := strings.LastIndexByte(name, '/'); i > 0; i = strings.LastIndexByte(name[:i], '/') {
-		j.wait(name[:i])
-		j.wait(name[:i+1])
+	for marker := range markersAbove(key) {
+		j.wait(strings.TrimSuffix(marker, "/"))
+		j.wait(marker)
 	}
 	if len(name) == len(key) {
 		return
 	}
-	for other, tail := range j.q.tail {
-		if strings.HasPrefix(other, key) {
-			j.after = append(j.after, tail)
+	for _, tail := range j.q.below[key] {
+		j.after = append(j.after, tail)
+	}
+}
+
+// setTail makes j the last job on key; nil is none. The queue's mutex is held.
+func (q *queue) setTail(key string, j *job) {
+	if j != nil {
+		q.tail[key] = j
+	} else {
+		delete(q.tail, key)
+	}
+	for marker := range markersAbove(key) {
+		switch keys := q.below[marker]; {
+		case j == nil:
+			if delete(keys, key); len(keys) == 0 {
+				delete(q.below, marker)
+			}
+		case keys == nil:
+			q.below[marker] = map[string]*job{key: j}
+		default:
+			keys[key] = j
+		}
+	}
+}
+
+// markersAbove returns the markers of the directories that key lies in, from
+// below.
+func markersAbove(key string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		name := strings.TrimSuffix(key, "/")
+		for i := strings.LastIndexByte(name, '/'); i > 0; i = strings.LastIndexByte(name[:i], '/') {
+			if !yield(name[:i+1]) {
+				return
+			}
 		}
 	}
 }
@@ -88,7 +142,16 @@ func (j *job) wait(key string) {
 
 // turn waits until the jobs before j are done, and takes a slot.
 func (j *job) turn(ctx context.Context) error {
+	if err := j.await(ctx); err != nil {
+		return err
+	}
+	return j.slot(ctx)
+}
+
+// await waits until the jobs before j are done.
+func (j *job) await(ctx context.Context) error {
 	for _, before := range j.after {
+		j.stand(before)
 		select {
 		case <-before.done:
 		case <-ctx.Done():
@@ -96,6 +159,18 @@ func (j *job) turn(ctx context.Context) error {
 		}
 	}
 	j.after = nil
+	j.stand(nil)
+	return nil
+}
+
+func (j *job) stand(behind *job) {
+	j.q.mu.Lock()
+	defer j.q.mu.Unlock()
+	j.behind = behind
+}
+
+// slot takes a slot.
+func (j *job) slot(ctx context.Context) error {
 	select {
 	case j.q.slots <- struct{}{}:
 		return nil
@@ -104,7 +179,7 @@ func (j *job) turn(ctx context.Context) error {
 	}
 }
 
-// yield gives the slot of turn back.
+// yield gives the slot back.
 func (j *job) yield() { <-j.q.slots }
 
 // end lets those go on that wait for j, whatever came of it.
@@ -113,7 +188,7 @@ func (j *job) end() {
 	defer j.q.mu.Unlock()
 	for _, key := range j.keys {
 		if j.q.tail[key] == j {
-			delete(j.q.tail, key)
+			j.q.setTail(key, nil)
 		}
 		if j.looks {
 			continue
@@ -126,9 +201,138 @@ func (j *job) end() {
 	close(j.done)
 }
 
-// drain waits for all jobs that are under way now.
+// attempt returns the round in which an attempt begins, and what is closed when
+// the next one begins.
+func (q *queue) attempt() (round int, urged <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.round, q.urged
+}
+
+// hindered notes that an attempt of j failed, which began in round, and reports
+// whether the store has refused j for the first time.
+func (j *job) hindered(err error, round int, refused bool) (first bool) {
+	j.q.mu.Lock()
+	defer j.q.mu.Unlock()
+	j.trouble = err
+	if !refused {
+		j.refused = 0
+		return false
+	}
+	first = j.refused == 0
+	j.refused = round
+	close(j.q.refusal)
+	j.q.refusal = make(chan struct{})
+	return first
+}
+
+// urge has all that waits between attempts tried again now. It returns the new
+// round, and the jobs that are under way.
+func (q *queue) urge() (round int, jobs []*job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.round++
+	close(q.urged)
+	q.urged = make(chan struct{})
+	return q.round, slices.SortedFunc(maps.Keys(q.open), inOrder)
+}
+
+func inOrder(a, b *job) int { return cmp.Compare(a.number, b.number) }
+
+// stuck returns why j goes no further by itself, nil when it does: it was refused
+// since round, or waits for one that was. refusal is closed when that may have
+// changed.
+func (q *queue) stuck(j *job, round int) (why error, refusal <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for ; j != nil; j = j.next() {
+		if _, open := q.open[j]; open && j.refused >= round {
+			return j.trouble, q.refusal
+		}
+	}
+	return nil, q.refusal
+}
+
+// next returns the job that j waits for, nil when there is none. The queue's
+// mutex is held.
+func (j *job) next() *job {
+	if j.behind == nil && j.inner != nil {
+		return j.inner.Load()
+	}
+	return j.behind
+}
+
+// drain has all jobs that are under way tried now, and waits for them. When only
+// such are left as the store refuses it returns why it does.
 func (q *queue) drain(ctx context.Context) error {
-	return q.wait(ctx, func(*job) bool { return true })
+	round, jobs := q.urge()
+	for {
+		stuck, why, err := q.pass(ctx, jobs, round)
+		if err != nil || len(stuck) == 0 {
+			return err
+		}
+		if len(stuck) == len(jobs) {
+			return why
+		}
+		jobs = stuck
+	}
+}
+
+// pass waits for jobs, and returns those that are stuck, and why the first is.
+func (q *queue) pass(ctx context.Context, jobs []*job, round int) (left []*job, first, err error) {
+	for _, j := range jobs {
+		for j.isOpen() {
+			why, refusal := q.stuck(j, round)
+			if why != nil {
+				left = append(left, j)
+				first = cmp.Or(first, why)
+				break
+			}
+			select {
+			case <-j.done:
+			case <-refusal:
+			case <-ctx.Done():
+				return nil, nil, ctx.Err()
+			}
+		}
+	}
+	return left, first, nil
+}
+
+func (j *job) isOpen() bool {
+	select {
+	case <-j.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// troubled returns how many jobs have failed so far and are tried again, and why
+// the first has: one that the store refuses, if there is one.
+func (q *queue) troubled() (int, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n, first := 0, (*job)(nil)
+	for j := range q.open {
+		if j.trouble == nil || j.looks {
+			continue
+		}
+		if n++; first == nil || j.worse(first) {
+			first = j
+		}
+	}
+	if first == nil {
+		return 0, nil
+	}
+	return n, first.trouble
+}
+
+func (j *job) worse(than *job) bool {
+	if refused := j.refused > 0; refused != (than.refused > 0) {
+		return refused
+	}
+	return j.number < than.number
 }
 
 // looked waits for the looks at keys that begin with prefix.

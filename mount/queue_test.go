@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -55,4 +56,35 @@ func TestQueueOrder(t *testing.T) {
 			t.Errorf("%d jobs left", n)
 		}
 	})
+}
+
+// TestQueueBelow wants a directory's marker to wait for what is below it, at any
+// depth, and for nothing else; and nothing to be kept of what is done.
+func TestQueueBelow(t *testing.T) {
+	q := newQueue()
+	in := []*job{q.add("d/e/f"), q.add("d/g/"), q.add("d/")}
+	out := []*job{q.add("dd/h"), q.add("c")}
+	marker := q.add("d/")
+	for _, j := range append(in, out...) {
+		if got, want := slices.Contains(marker.after, j), slices.Contains(in, j); got != want {
+			t.Errorf("marker waits for %q: %v, want %v", j.keys, got, want)
+		}
+	}
+	for _, j := range append(append(in, out...), marker) {
+		j.end()
+	}
+	if n := len(q.tail) + len(q.below) + len(q.open) + len(q.changes); n > 0 {
+		t.Errorf("%d entries left", n)
+	}
+}
+
+// BenchmarkQueueMarkers enters the markers of many directories beside each other.
+func BenchmarkQueueMarkers(b *testing.B) {
+	for b.Loop() {
+		q := newQueue()
+		for i := range 20_000 {
+			q.add(fmt.Sprintf("from/%d/", i))
+			q.add(fmt.Sprintf("to/%d/", i))
+		}
+	}
 }

@@ -277,20 +277,15 @@ func (r *raw) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out
 		return fuse.Status(syscall.EEXIST)
 	case n != nil && n.is(isDir):
 		return fuse.Status(syscall.EISDIR)
-	case n != nil && r.m.shownLink(n):
-		return fuse.Status(errStale) // the kernel looks, and follows it
+	case n != nil:
+		return fuse.Status(errStale) // it is news to the kernel, which looks, and opens or follows it
 	}
 	if err := r.fits(dir, name); err != nil {
 		return r.status(err)
 	}
-	if n == nil {
-		n = r.m.create(dir, name, in.Mode&^r.m.opt.Umask)
-	}
-	fresh := n.rev == "" && n.file == nil
+	n = r.m.create(dir, name, in.Mode&^r.m.opt.Umask)
 	f := r.m.openFile(n, true)
-	if fresh {
-		f.begin()
-	}
+	f.begin()
 	h := &handle{file: f, writes: true, owner: in.Pid}
 	r.entry(n, &out.EntryOut)
 	out.Fh, out.OpenFlags = r.m.handles.add(h), fuse.FOPEN_KEEP_CACHE
@@ -435,7 +430,7 @@ func (r *raw) mayRename(n, dir, victim *node, name string, flags uint32) error {
 	case victim.kids.len() > 0:
 		return syscall.ENOTEMPTY
 	}
-	if n.is(isDir) && n.files(maxRename+1) > maxRename {
+	if n.is(isDir) && n.count(maxRename+1) > maxRename {
 		return syscall.EXDEV
 	}
 	return r.fits(dir, name)

@@ -23,14 +23,15 @@ const leave = 30 * time.Second
 // far as that is done within half a minute; the rest is in the journal. ready
 // is called when the tree is there and the kernel may ask.
 func (m *FS) Run(ctx context.Context, ready func()) error {
-	defer m.group.Wait()
-	defer m.cancel()
+	defer m.shut()
 	if err := m.prepare(); err != nil {
 		return err
 	}
-	defer m.journal.close()
 	if err := clearDead(m.opt.Dir); err != nil {
 		return err
+	}
+	if mountedAt(m.opt.Dir) {
+		return fmt.Errorf("mount %s: %w", m.opt.Dir, ErrInUse)
 	}
 	if err := m.load(ctx); err != nil {
 		return err
@@ -99,7 +100,7 @@ func (m *FS) mount() (*fuse.Server, error) {
 	if err := os.MkdirAll(m.opt.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("mount point: %w", err)
 	}
-	r := &raw{RawFileSystem: fuse.NewDefaultRawFileSystem(), m: m}
+	r := &observed{&raw{RawFileSystem: fuse.NewDefaultRawFileSystem(), m: m}, m.opt.Seen}
 	opts := &fuse.MountOptions{
 		Name: "skyagent", FsName: m.opt.Name, AllowOther: m.opt.AllowOther,
 		Options:       []string{"default_permissions"},

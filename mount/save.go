@@ -7,8 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
 )
 
@@ -41,30 +44,21 @@ func (m *FS) keepStage(f *file) (bool, error) {
 	if !f.stage.whole() {
 		return false, nil
 	}
-	m.tree.mu.RLock()
-	state := f.n.state()
-	gone := f.n.is(detached)
-	m.tree.mu.RUnlock()
-	if gone {
-		return false, nil
-	}
 	// What cannot be kept, on a full disk, is uploaded at once: nothing is promised
 	// that a crash would lose.
 	if err := m.nameStage(f.stage); err != nil {
-		m.log.Warn("not kept for later", "path", state.Path, "err", err)
+		m.log.Warn("not kept for later", "path", m.pathOf(f.n), "err", err)
 		return false, nil
 	}
-	state.Size = f.stage.size
-	id, err := m.journal.begin(entry{Op: opPut, Key: string(state.Path), Rev: string(f.cond.If), Stage: f.stage.name, Line: f.line, File: &state})
-	if err != nil {
+	before, stood := f.kept.Load(), f.stood
+	if err := m.promise(f); err != nil {
 		if f.stage.name != f.stood {
 			_ = os.Remove(filepath.Join(m.stages(), f.stage.name))
 			f.stage.name = ""
 		}
 		return false, nil
 	}
-	before, stood := f.kept, f.stood
-	f.kept, f.stood = id, f.stage.name
+	f.stood = f.stage.name
 	if before != 0 { // and no moment without an entry of a content that was promised
 		m.journal.end(before)
 	}
@@ -75,36 +69,62 @@ func (m *FS) keepStage(f *file) (bool, error) {
 	return true, nil
 }
 
+// promise makes an entry of f in the journal. The tree is held meanwhile: a rename
+// changes either the name that the entry gets, or the entry. f.mu is held.
+func (m *FS) promise(f *file) error {
+	m.tree.mu.RLock()
+	defer m.tree.mu.RUnlock()
+	if f.n.is(detached) {
+		return fs.ErrNotExist
+	}
+	state, rev := f.n.state(), f.cond.If
+	if f.cond.Absent {
+		rev = f.n.heirAt(state.Path).rev()
+	}
+	state.Size = f.stage.size
+	id, err := m.journal.begin(entry{Op: opPut, Key: string(state.Path), Rev: string(rev), Stage: f.stage.name, Line: f.line, File: &state})
+	if err == nil {
+		f.kept.Store(id)
+	}
+	return err
+}
+
+func (m *FS) pathOf(n *node) manifest.Path {
+	m.tree.mu.RLock()
+	defer m.tree.mu.RUnlock()
+	return n.path()
+}
+
 // saveLater uploads f in the background, and tries until that is done.
 func (m *FS) saveLater(f *file) {
-	j := m.queue.add()
+	j := m.queue.addOuter(&f.attempt)
 	m.group.Go(func() {
 		defer j.end()
-		err := m.saveAtLast(f)
-		if err == nil || errors.Is(err, errStale) {
+		if m.saveAtLast(f, j) == nil {
 			m.dropStage(f)
-		} else if m.ctx.Err() == nil {
-			m.count.failed.Add(1)
-			m.log.Error("file not uploaded", "err", err)
 		}
 		m.retire(f)
 	})
 }
 
-func (m *FS) saveAtLast(f *file) error {
+// saveAtLast uploads f as j. It returns an error only when the mount ends.
+func (m *FS) saveAtLast(f *file, j *job) error {
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
 		if m.beingWritten(f) {
 			return nil // whoever closes it last uploads it
 		}
+		round, urged := m.queue.attempt()
 		err := m.flushSpare(m.ctx, f)
-		if err == nil || objstore.Lasting(err) || errors.Is(err, errStale) {
-			return err
-		}
-		if errors.Is(err, errHalf) {
+		switch {
+		case err == nil, errors.Is(err, errStale):
+			return nil
+		case m.ctx.Err() != nil:
+			return m.ctx.Err()
+		case errors.Is(err, errHalf):
 			continue
 		}
-		m.log.Warn("upload waits for the store", "err", err)
-		if err := pause(m.ctx, wait); err != nil {
+		m.hindered(j, err, round)
+		if err := pauseUntil(m.ctx, wait, urged); err != nil {
 			return err
 		}
 	}
@@ -114,7 +134,7 @@ func (m *FS) saveAtLast(f *file) error {
 // has put into the journal is uploaded all the same, as long as it is that.
 func (m *FS) beingWritten(f *file) bool {
 	f.mu.RLock()
-	kept := f.kept != 0 && f.gen == f.asked
+	kept := f.kept.Load() != 0 && f.gen == f.asked
 	f.mu.RUnlock()
 	m.tree.mu.RLock()
 	defer m.tree.mu.RUnlock()
@@ -125,11 +145,10 @@ func (m *FS) beingWritten(f *file) bool {
 func (m *FS) dropStage(f *file) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.kept == 0 || f.dirty.Load() {
+	if f.kept.Load() == 0 || f.dirty.Load() {
 		return
 	}
-	m.journal.end(f.kept)
-	f.kept = 0
+	m.journal.end(f.kept.Swap(0))
 	_ = os.Remove(filepath.Join(m.stages(), f.stood))
 	if f.stood = ""; f.stage != nil {
 		f.stage.name = ""
@@ -154,6 +173,7 @@ func (m *FS) nameStage(s *stage) error {
 // it left beside.
 func (m *FS) resume() {
 	kept := map[string]bool{}
+	var dirs []entry
 	for _, e := range m.journal.left() {
 		m.log.Info("goes on from the journal", "op", e.Op, "key", e.Key)
 		switch {
@@ -163,6 +183,11 @@ func (m *FS) resume() {
 				m.log.Error("not resumed from the journal", "key", e.Key, "err", err)
 			}
 			continue
+		case e.Op == opPut && e.File != nil:
+			m.resumeAttrs(e)
+		case e.Op == opDelete && strings.HasSuffix(e.Key, "/"):
+			dirs = append(dirs, e) // what is below them goes first
+			continue
 		case e.Op == opDelete:
 			m.resumeDelete(e)
 		case e.Op == opMove:
@@ -170,6 +195,10 @@ func (m *FS) resume() {
 		case e.Op == opMkdir:
 			m.resumeMkdir(e)
 		}
+		m.journal.end(e.ID)
+	}
+	for _, e := range slices.Backward(dirs) {
+		m.resumeDelete(e)
 		m.journal.end(e.ID)
 	}
 	left, _ := os.ReadDir(m.stages())
@@ -202,10 +231,16 @@ func (m *FS) resumePut(e entry) error {
 		n = m.tree.add(dir, p.Base(), 0)
 	}
 	f := m.openFile(n, true)
+	if before := f.kept.Load(); before != 0 { // of another file, which this one replaced
+		m.journal.end(before)
+		f.stage.close()
+		_ = os.Remove(filepath.Join(m.stages(), f.stood))
+	}
 	f.cond = objstore.Cond{If: objstore.Rev(e.Rev), Absent: e.Rev == ""}
 	f.former.Rev, f.former.Size = f.cond.If, 0
 	f.stage = &stage{file: file, size: e.File.Size, name: e.Stage}
-	f.gen, f.asked, f.kept, f.stood, f.line = 1, 1, e.ID, e.Stage, e.Line
+	f.gen, f.asked, f.stood, f.line = 1, 1, e.Stage, e.Line
+	f.kept.Store(e.ID)
 	f.dirty.Store(true)
 	m.tree.resize(n, e.File.Size)
 	n.mtime, n.perm = e.File.MTime, uint16(e.File.Mode.Perm())
@@ -214,6 +249,12 @@ func (m *FS) resumePut(e entry) error {
 	f.handles, f.writers = 0, 0
 	m.saveLater(f)
 	return nil
+}
+
+// of reports whether n is what the entry was about: in the journal before it, or at
+// the revision of then.
+func (e entry) of(n *node) bool {
+	return n.file != nil && n.file.kept.Load() != 0 || e.Rev != "" && string(n.rev) == e.Rev
 }
 
 // resumeDelete removes an object unless it is another one by now.
@@ -226,12 +267,13 @@ func (m *FS) resumeDelete(e entry) {
 	case !ok || n == nil || n.is(isDir) != dir:
 	case dir && n.kids.len() == 0:
 		m.rmdir(n)
-	case !dir && e.Rev != "" && string(n.rev) == e.Rev:
+	case !dir && e.of(n):
 		m.unlink(n)
 	}
 }
 
-// resumeMove goes on with a rename where both names may be there by now.
+// resumeMove goes on with a rename where both names may be there by now. What
+// others wrote since then, to either, stays as it is.
 func (m *FS) resumeMove(e entry) {
 	from, _, okFrom := splitKey(e.Key)
 	to, _, okTo := splitKey(e.To)
@@ -242,24 +284,57 @@ func (m *FS) resumeMove(e entry) {
 		return
 	}
 	dir := m.tree.mkdirs(to.Dir(), n.mtime)
-	if dir == nil || dir.kids.get(to.Base()) != nil && dir.kids.get(to.Base()).is(isDir) {
+	if dir == nil {
+		return
+	}
+	there := dir.kids.get(to.Base())
+	if there != nil && there.is(isDir) {
+		return
+	}
+	if !e.of(n) || there != nil && string(there.rev) != e.Over && !there.same(n) {
+		m.log.Warn("a rename is not gone on with: somebody else wrote one of the files meanwhile", "from", from, "to", to)
 		return
 	}
 	m.rename(n, dir, to.Base())
+}
+
+// same reports whether two files are known to have the same content.
+func (n *node) same(other *node) bool {
+	return n.rev != "" && n.rev == other.rev || !n.hash.IsZero() && n.hash == other.hash && n.size == other.size
+}
+
+// resumeAttrs gives a file the mode and time that it was given, unless another
+// version came with its own.
+func (m *FS) resumeAttrs(e entry) {
+	p, _, ok := splitKey(e.Key)
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	n := m.tree.find(p)
+	if !ok || n == nil || n.is(isDir) || n.rev == "" || string(n.rev) != e.File.Rev {
+		return
+	}
+	n.mtime, n.perm = e.File.MTime, uint16(e.File.Mode.Perm())
+	n.keepXattrs(e.File.Xattrs)
+	m.setAttrs(n)
 }
 
 func (m *FS) resumeMkdir(e entry) {
 	p, _, ok := splitKey(e.Key)
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
-	if !ok || m.tree.find(p) != nil {
+	n := m.tree.find(p)
+	if !ok || n != nil && !n.is(isDir) {
 		return
 	}
-	if n := m.tree.mkdirs(p, time.Now().UnixNano()); n != nil {
-		if e.File != nil {
-			n.perm = uint16(e.File.Mode.Perm())
-			n.keepXattrs(e.File.Xattrs)
+	if n == nil {
+		if n = m.tree.mkdirs(p, time.Now().UnixNano()); n == nil {
+			return
 		}
-		m.mark(n)
 	}
+	if e.File != nil {
+		n.perm = uint16(e.File.Mode.Perm())
+		n.keepXattrs(e.File.Xattrs)
+	}
+	n.flags &^= marked
+	m.mark(n)
 }

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -171,7 +172,8 @@ func (s *stage) run(off, n int64) (int64, bool) {
 	return min(end, max(s.reach, off+1), off+n) - off, local
 }
 
-// writeAt writes p at off.
+// writeAt writes p at off. After an error what was there below the end may be
+// changed in part, as on a local disk; nothing is longer.
 func (s *stage) writeAt(ctx context.Context, p []byte, off int64) error {
 	if len(p) == 0 {
 		return nil
@@ -181,7 +183,8 @@ func (s *stage) writeAt(ctx context.Context, p []byte, off int64) error {
 		return err
 	}
 	if _, err := s.file.WriteAt(p, off); err != nil {
-		return err
+		s.touch(off, min(end, s.size))
+		return errors.Join(err, s.file.Truncate(s.size))
 	}
 	for c := off / cell; c*cell < min(end, s.reach); c++ {
 		s.have.add(c)

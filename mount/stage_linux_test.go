@@ -3,11 +3,15 @@ package mount
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/mount/blocks"
@@ -152,5 +156,40 @@ func TestStageGiven(t *testing.T) {
 	}
 	if !os.SameFile(ours, theirs) {
 		t.Error("it was copied")
+	}
+}
+
+// TestStageDiskFull writes more than the disk takes: no byte of that is beyond
+// the end, for whoever makes the file longer to find.
+func TestStageDiskFull(t *testing.T) {
+	disk := t.TempDir()
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=256k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(disk, 0); err != nil {
+			t.Errorf("unmount the disk: %v", err)
+		}
+	})
+	s, err := newStage(disk, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if err := s.writeAt(t.Context(), []byte("kept"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.writeAt(t.Context(), bytes.Repeat([]byte("x"), 1<<20), 4); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("write of 1 MiB on a disk of 256 KiB: %v, want ENOSPC", err)
+	}
+	if err := s.truncate(t.Context(), 100); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 100)
+	if _, err := s.readAt(t.Context(), got, 0); err != nil {
+		t.Fatal(err)
+	}
+	if want := append([]byte("kept"), make([]byte, 96)...); !bytes.Equal(got, want) {
+		t.Errorf("the stage holds %q, want %q", got, want)
 	}
 }

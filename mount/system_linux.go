@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,6 +16,14 @@ func fusermountAway(dir string, err error) error {
 		return err
 	}
 	return nil
+}
+
+// mountedAt reports whether a FUSE file system is mounted at dir.
+func mountedAt(dir string) bool {
+	var fs unix.Statfs_t
+	var at, above unix.Stat_t
+	return unix.Statfs(dir, &fs) == nil && fs.Type == unix.FUSE_SUPER_MAGIC &&
+		unix.Stat(dir, &at) == nil && unix.Stat(filepath.Dir(dir), &above) == nil && at.Dev != above.Dev
 }
 
 // readahead is what the kernel reads ahead of a reader, in KiB. Its default of

@@ -168,17 +168,17 @@ func (n *node) below(visit func(*node)) {
 	}
 }
 
-// files returns how many files lie below n, or most when there are more.
-func (n *node) files(most int) int {
+// count returns how many files and directories lie below n, or most when there
+// are more.
+func (n *node) count(most int) int {
 	count := 0
 	for kid := range n.kids.all() {
 		if count >= most {
 			break
 		}
+		count++
 		if kid.is(isDir) {
-			count += kid.files(most - count)
-		} else {
-			count++
+			count += kid.count(most - count)
 		}
 	}
 	return count

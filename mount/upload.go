@@ -43,14 +43,15 @@ func (m *FS) content(ctx context.Context, f *file, p manifest.Path) (*upload, er
 		Path: p, Mode: f.n.fileMode(), Size: f.stage.size, MTime: f.n.mtime, Xattrs: f.n.xattrs(),
 		PartSize: manifest.PartSize(f.stage.size, f.former.PartSize),
 	}}
-	half := f.spare && f.kept != 0 && f.gen != f.asked && f.writers > 0
+	half := f.spare && f.kept.Load() != 0 && f.gen != f.asked && f.writers > 0
+	if up.cond.Absent {
+		prev := f.n.heirAt(p).rev()
+		up.cond = objstore.Cond{Absent: prev == "", If: prev}
+	}
 	m.tree.mu.RUnlock()
 	if half {
 		f.mu.RUnlock()
 		return nil, errHalf
-	}
-	if prev := f.heir.Load(); prev != nil && up.cond.Absent {
-		up.cond = objstore.Cond{Absent: *prev == "", If: *prev}
 	}
 	if up.file.PartSize == 0 {
 		defer f.mu.RUnlock()
@@ -169,11 +170,11 @@ func (u *upload) send(ctx context.Context, m *FS) (objstore.Info, error) {
 // beside keeps what was written to p under another name, since somebody else's
 // version stands there; the node makes way for that. It returns errStale.
 func (m *FS) beside(ctx context.Context, f *file, j *job, p manifest.Path) error {
-	m.count.conflicts.Add(1)
 	up, info, err := m.keepBeside(ctx, f, p)
 	if err != nil {
 		return fmt.Errorf("keep what was written to %s: %w", p, err)
 	}
+	m.count.conflicts.Add(1)
 	up.file.Rev = string(info.Rev)
 	m.log.Warn("somebody else wrote the file first; kept beside", "path", p, "kept", up.file.Path)
 	f.mu.Lock()

@@ -28,7 +28,7 @@ var (
 	// ErrThrottled says that the store asked for fewer requests; try later.
 	ErrThrottled = errors.New("store asks to slow down")
 	// ErrNoBucket says that the bucket itself is missing. It is an
-	// fs.ErrNotExist too. S3 cannot tell it from a missing key in a Head.
+	// fs.ErrNotExist too.
 	ErrNoBucket error = noBucket{}
 	// ErrUnreachable says that there was no connection to the server. It passes
 	// when the network does, but not when it never was there: see Retry.
@@ -36,6 +36,9 @@ var (
 	// ErrTLS says that the server's certificate cannot be trusted, or that it
 	// does not speak TLS. It stays.
 	ErrTLS = errors.New("no secure connection")
+	// ErrConflict says that something else at the key is in the way: another
+	// write, which passes, or what the server cannot hold beside it.
+	ErrConflict = errors.New("something is in the way")
 	// ErrNotEmpty says that a bucket holds objects and cannot be deleted.
 	ErrNotEmpty = errors.New("bucket is not empty")
 )

@@ -83,6 +83,21 @@ func Lasting(err error) bool {
 	return false
 }
 
+type onceKey struct{}
+
+// Once returns a context under which Retry makes an operation once: its caller
+// looks at what is there before it tries again.
+func Once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
+
+// Heals reports whether the reason of err is one that people remove, while the
+// operation stays as it is: missing rights, a missing bucket, a certificate, a
+// clock.
+func Heals(err error) bool {
+	var e interface{ Heals() bool }
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrNoBucket) || errors.Is(err, ErrTLS) ||
+		errors.As(err, &e) && e.Heals()
+}
+
 // A trial is one operation and its attempts.
 type trial struct {
 	*retried
@@ -98,7 +113,7 @@ func (r *retried) trial(op Op, key string) *trial { return &trial{retried: r, op
 // after err.
 func (t *trial) again(ctx context.Context, err error) bool {
 	t.attempt++
-	if err == nil || t.refused != nil || Lasting(err) || ctx.Err() != nil || t.attempt >= t.attempts(err) {
+	if err == nil || t.refused != nil || Lasting(err) || ctx.Err() != nil || ctx.Value(onceKey{}) != nil || t.attempt >= t.attempts(err) {
 		return false
 	}
 	wait := t.policy.wait(t.attempt, err)

@@ -35,15 +35,20 @@ func TestStoreOfTask(t *testing.T) {
 	b := newBench(t)
 	b.opts.Credentials = []storage.Credential{{Store: storage.S3, Where: "AWS_PROFILE"}, {Store: storage.R2, Where: "R2_ACCESS_KEY_ID"}}
 	for yaml, want := range map[string]storage.Mount{
-		"file_mounts: {/m: {name: bkt}}":                                          {Store: storage.S3, Reason: "there is AWS_PROFILE"},
-		"file_mounts: {/m: {name: bkt, store: gcs}}":                              {Store: storage.GCS},
-		"file_mounts: {/m: {source: gs://xyz}}":                                   {Store: storage.GCS, Reason: "the source is gs://"},
-		"resources: {cloud: Cloudflare}\nfile_mounts: {/m: {name: bkt}}":          {Store: storage.R2, Reason: "the task's cloud is cloudflare, and there is R2_ACCESS_KEY_ID"},
-		"resources: {infra: cloudflare/auto}\nfile_mounts: {/m: {name: bkt}}":     {Store: storage.R2, Reason: "the task's cloud is cloudflare, and there is R2_ACCESS_KEY_ID"},
-		"resources: {cloud: kubernetes, cpus: 2}\nfile_mounts: {/m: {name: bkt}}": {Store: storage.S3, Reason: "there is AWS_PROFILE"},
+		"file_mounts: {/m: {name: bkt}}":                                                        {Store: storage.S3, Reason: "there is AWS_PROFILE"},
+		"file_mounts: {/m: {name: bkt, store: gcs}}":                                            {Store: storage.GCS},
+		"file_mounts: {/m: {source: gs://xyz}}":                                                 {Store: storage.GCS, Reason: "the source is gs://"},
+		"resources: {cloud: Cloudflare}\nfile_mounts: {/m: {name: bkt}}":                        {Store: storage.R2, Reason: "the task's cloud is cloudflare, and there is R2_ACCESS_KEY_ID"},
+		"resources: {cloud: AWS, region: eu-west-1}\nfile_mounts: {/m: {name: bkt}}":            {Store: storage.S3, Region: "eu-west-1", Reason: "the task's cloud is aws, and there is AWS_PROFILE"},
+		"resources: {infra: aws/us-west-2/us-west-2a}\nfile_mounts: {/m: {name: bkt}}":          {Store: storage.S3, Region: "us-west-2", Reason: "the task's cloud is aws, and there is AWS_PROFILE"},
+		"resources: {infra: aws/*/us-west-2a}\nfile_mounts: {/m: {name: bkt}}":                  {Store: storage.S3, Reason: "the task's cloud is aws, and there is AWS_PROFILE"},
+		"resources: {cloud: aws, region: eu-west-1}\nfile_mounts: {/m: {name: bkt, store: s3}}": {Store: storage.S3},
+		"resources: {cloud: gcp, region: europe-west1}\nfile_mounts: {/m: {name: bkt}}":         {Store: storage.S3, Reason: "there is AWS_PROFILE"},
+		"resources: {infra: cloudflare/auto}\nfile_mounts: {/m: {name: bkt}}":                   {Store: storage.R2, Region: "auto", Reason: "the task's cloud is cloudflare, and there is R2_ACCESS_KEY_ID"},
+		"resources: {cloud: kubernetes, cpus: 2}\nfile_mounts: {/m: {name: bkt}}":               {Store: storage.S3, Reason: "there is AWS_PROFILE"},
 	} {
-		if m := b.one(t, yaml); m.Store != want.Store || m.Reason != want.Reason {
-			t.Errorf("%s: got %s, %q", yaml, m.Store, m.Reason)
+		if m := b.one(t, yaml); m.Store != want.Store || m.Reason != want.Reason || m.Region != want.Region {
+			t.Errorf("%s: got %s, %q, %q", yaml, m.Store, m.Region, m.Reason)
 		}
 	}
 }

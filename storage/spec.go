@@ -30,7 +30,7 @@ type spec struct {
 
 // storage reads a storage object. All of its problems are reported, as far as
 // one does not follow from another.
-func (r *reader) storage(m *Mount, n *yaml.Node, cloud string) bool {
+func (r *reader) storage(m *Mount, n *yaml.Node, at site) bool {
 	before := len(r.problems)
 	s := &spec{node: n}
 	m.Mode, m.Persistent = Live, true
@@ -47,7 +47,7 @@ func (r *reader) storage(m *Mount, n *yaml.Node, cloud string) bool {
 		r.sourceString(m, s)
 	}
 	if !m.External && s.nameAt != nil {
-		r.namedStorage(m, s, cloud)
+		r.namedStorage(m, s, at)
 	}
 	return len(r.problems) == before
 }
@@ -290,7 +290,7 @@ func (r *reader) trailing(n *yaml.Node, from string) bool {
 }
 
 // namedStorage judges the name, and chooses the store where the file does not.
-func (r *reader) namedStorage(m *Mount, s *spec, cloud string) {
+func (r *reader) namedStorage(m *Mount, s *spec, at site) {
 	m.Name = s.name
 	if head := scheme(s.name); slices.Contains(foreign, head) || schemes[head] != "" {
 		r.problem(s.nameAt, "for a bucket that is there write source: "+s.name+"; for a new one write the bare name, and store: for where",
@@ -301,7 +301,10 @@ func (r *reader) namedStorage(m *Mount, s *spec, cloud string) {
 		return
 	}
 	if m.Store = s.store; m.Store == "" {
-		m.Store, m.Reason = Choose(cloud, r.opts.Credentials)
+		m.Store, m.Reason = Choose(at.cloud, r.opts.Credentials)
+		if m.Store == cloudStores[at.cloud] {
+			m.Region = at.region
+		}
 	}
 	check := CheckNewName
 	if r.opts.Known(s.name) {

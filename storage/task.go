@@ -65,6 +65,7 @@ type Mount struct {
 	Name     string // the storage's and the bucket's
 	Store    Store
 	Reason   string // why this store, where the file does not say
+	Region   string // where a new bucket is to be made; "" leaves it to the store
 	Location objstore.Location
 	// External says that the bucket was given by a URI: it must be there, and
 	// is neither made, nor listed, nor deleted. Location may name one object.
@@ -120,7 +121,7 @@ func Parse(file string, content []byte, opts Options) (*Task, error) {
 // task reads the sections that are about files. All others are SkyPilot's.
 func (r *reader) task(t *Task, fields []field) {
 	r.readEnvs(fields)
-	cloud := r.cloud(fields)
+	at := r.site(fields)
 	workdir := false
 	for _, f := range fields {
 		switch {
@@ -134,7 +135,7 @@ func (r *reader) task(t *Task, fields []field) {
 	for _, f := range fields {
 		switch {
 		case f.name == "file_mounts":
-			t.Mounts = append(t.Mounts, r.fileMounts(f.value, workdir, cloud)...)
+			t.Mounts = append(t.Mounts, r.fileMounts(f.value, workdir, at)...)
 		case looksLikeFileMounts(f.name):
 			r.problem(f.key, "write file_mounts", "there is no section %q", f.name)
 		}
@@ -146,26 +147,41 @@ func looksLikeFileMounts(name string) bool {
 	return bare == "filemount"
 }
 
-// cloud returns the cloud that a task names under resources, in lower case:
-// cloud: aws, or infra: aws/us-east-1.
-func (r *reader) cloud(task []field) string {
+// A site is where a task runs, as it says under resources.
+type site struct{ cloud, region string } // in lower case; "" where it does not say
+
+// site reads cloud: aws and region: us-east-1, or infra: aws/us-east-1.
+func (r *reader) site(task []field) site {
+	var s site
 	for _, f := range task {
 		if f.name != "resources" || kindOf(f.value) != kindMapping {
 			continue
 		}
 		for _, f := range r.fieldsOf(f.value) {
-			if (f.name == "cloud" || f.name == "infra") && kindOf(f.value) == kindString {
-				cloud, _, _ := strings.Cut(strings.ToLower(f.value.Value), "/")
-				return cloud
+			if kindOf(f.value) != kindString {
+				continue
+			}
+			switch text := strings.ToLower(f.value.Value); f.name {
+			case "cloud":
+				s.cloud = text
+			case "region":
+				s.region = text
+			case "infra":
+				var rest string
+				s.cloud, rest, _ = strings.Cut(text, "/")
+				s.region, _, _ = strings.Cut(rest, "/")
 			}
 		}
 	}
-	return ""
+	if s.region == "*" {
+		s.region = ""
+	}
+	return s
 }
 
 // fileMounts reads the section of that name. Of two mounts with one path the
 // last is taken, as SkyPilot has it.
-func (r *reader) fileMounts(n *yaml.Node, workdir bool, cloud string) []Mount {
+func (r *reader) fileMounts(n *yaml.Node, workdir bool, at site) []Mount {
 	switch kindOf(n) {
 	case kindNull:
 		return nil
@@ -187,7 +203,7 @@ func (r *reader) fileMounts(n *yaml.Node, workdir bool, cloud string) []Mount {
 		case kindString:
 			ok = r.plain(&m, f.value, to) && ok
 		case kindMapping:
-			ok = r.storage(&m, f.value, cloud) && ok
+			ok = r.storage(&m, f.value, at) && ok
 		default:
 			r.problem(f.value, "write a local path, a bucket's URI, or a storage with name: and source:; a list stands under source:",
 				"unable to parse file_mount %s: it is %s", to, kindOf(f.value))

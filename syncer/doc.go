@@ -18,6 +18,10 @@
 // used. A replica's files appear by rename after their hash was verified, so a
 // final name holds the old version or the new one.
 //
+// Places. A source may be made of several directories and single files, each
+// under a name of its own. A directory of it that is not there guards all of the
+// source; a single file that is gone is a deletion.
+//
 // Restart. A source compares its tree with its index by stat alone, a replica
 // its directory. An index that is lost or damaged is made anew from the log
 // and by hashing the directory; nothing is transferred again for that.

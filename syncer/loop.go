@@ -455,6 +455,7 @@ func (s *Source) verdict() error {
 // has taken too long. A first sync that was broken off leaves what nobody began
 // to the next start; later a last look finds what was saved just before.
 func (s *Source) drain(ctx context.Context) error {
+	defer s.publish() // what it leaves undone is the last word
 	if s.ready && s.lost == "" {
 		s.lastLook(ctx)
 	} else {

@@ -513,7 +513,7 @@ func (r *Replica) report(head manifest.Position, done *result, began, written ti
 	t.Conflicts += done.conflicts
 	r.mu.Unlock()
 	info := Applied{Pos: head, Failed: len(done.failed), Took: time.Since(began)}
-	if !written.IsZero() {
+	if r.ready && !written.IsZero() {
 		info.Lag = max(0, time.Since(written))
 	}
 	for _, e := range done.placed {

@@ -145,7 +145,7 @@ func TestReplicaTellsOfSaves(t *testing.T) {
 	steps := make(chan syncer.Applied, 10)
 	f := r.follow(func(o *syncer.ReplicaOptions) { o.Applied = func(a syncer.Applied) { steps <- a } })
 	f.becomes(syncer.StateReady)
-	if a := <-steps; len(a.Changes) != 1 || len(a.Saved) != 0 {
+	if a := <-steps; len(a.Changes) != 1 || len(a.Saved) != 0 || a.Lag != 0 {
 		t.Errorf("the first step was %+v", a)
 	}
 	r.write("saved", "2")
@@ -156,7 +156,7 @@ func TestReplicaTellsOfSaves(t *testing.T) {
 	}
 	r.mustSync()
 	f.events <- manifest.Event{} // look at the log
-	if a := <-steps; len(a.Changes) != 2 || len(a.Saved) != 1 || a.Saved[0] <= 0 || a.Saved[0] > time.Minute {
+	if a := <-steps; len(a.Changes) != 2 || len(a.Saved) != 1 || a.Lag <= 0 || a.Saved[0] < a.Lag || a.Saved[0] > time.Minute {
 		t.Errorf("the step after a save was %+v", a)
 	}
 }

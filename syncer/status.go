@@ -75,7 +75,9 @@ type Applied struct {
 	Changes []manifest.Path // in place now
 	Failed  int
 	Took    time.Duration
-	Lag     time.Duration // since the commit, by the writer's clock; 0 when it is not known
+	// Lag is since the commit, by the writer's clock; 0 when it is not known, and
+	// before the replica was in step for the first time.
+	Lag time.Duration
 	// Saved has, for every file placed that was saved shortly before its commit,
 	// the time since then. Files whose modification time was set, as copying
 	// tools do, have no moment of a save; nor has what was there before the

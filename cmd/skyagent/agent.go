@@ -132,7 +132,11 @@ func (a *agent) run(ctx context.Context, loops ...loop) error {
 	ended := make([]error, len(loops), len(loops)+1)
 	var all sync.WaitGroup
 	for i, l := range loops {
-		all.Go(func() { ended[i] = l.part.run(ctx, l) })
+		all.Go(func() {
+			if ended[i] = l.part.run(ctx, l); ended[i] != nil && len(loops) > 1 {
+				a.p.ui.warn("%s is no longer followed: %s", l.part.target.name, oneLine(ended[i].Error()))
+			}
+		})
 	}
 	all.Wait()
 	failed := a.end()

@@ -92,7 +92,10 @@ func (p *program) serve(ctx context.Context, f agentFlags) error {
 	a.service("first round", func(ctx context.Context) error { return a.sayRound(ctx, task.Name, began) })
 	var all sync.WaitGroup
 	for _, s := range a.seats {
-		all.Go(func() { s.keep(ctx) })
+		s.findUnder(a.seats)
+	}
+	for _, s := range a.seats {
+		all.Go(func() { s.run(ctx) })
 	}
 	all.Wait()
 	tellSystemd("STOPPING=1")

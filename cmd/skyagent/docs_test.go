@@ -66,12 +66,17 @@ With ` + "`--json`" + ` a command prints one JSON object, or one a line for stre
 - ` + "`watch --json`" + `: a line a generation ` + "`generation, changes, uploaded_bytes, seconds`" + `, and ` + "`ready: true, storage, source, path, generation, files, bytes, skipped, metrics`" + ` once the first sync is committed and the watch is live.
 - ` + "`copy --json`" + `: a line an applied step ` + "`generation, changes, failed, seconds, lag_seconds`" + `, and the line with ` + "`ready`" + ` when the first generation is in place.
 - ` + "`status --json`" + `: ` + "`storage, bus, sources: [id, host, pid, path, generation, state, reason, dirty, skipped, failed, left, seen], workers: [id, host, mode, path, generation, lag, state, reason, partial, left, seen]`" + `. States: STARTING, READY, SYNCING, PARTIAL, DEGRADED, GUARDED; AWAY is a source that nobody watches.
+- ` + "`watch --json`" + ` of several storages names the ` + "`storage`" + ` in a generation's line, too. With ` + "`--until-done`" + ` a line ` + "`storage, workers`" + ` when workers come or leave.
+- ` + "`storage ls --json`" + `: ` + "`storages: [name, created, store, command, status, url, persistent]`" + `, with -v also ` + "`generation, files, bytes, workers, lag, error`" + `; ` + "`storage info`" + ` and ` + "`storage create`" + ` print one of these. States: INIT, UPLOADING, READY, SYNCING, DEGRADED, GUARDED, UPLOAD_FAILED, DELETING.
+- ` + "`storage delete --json`" + `: a line a storage ` + "`name, objects, absent, theirs, seconds`" + `; ` + "`absent`" + ` says that the bucket was deleted elsewhere, ` + "`theirs`" + ` that others made it anew since: it stays.
 - ` + "`mount --json`" + `: the line with ` + "`ready`" + ` when the tree is there and programs may read.
+- ` + "`agent --json`" + `: the lines of its copies and mounts; ` + "`path, error, retry_seconds`" + ` for a file mount that failed; ` + "`ready, task, mounts, failed, seconds, metrics`" + ` once, when every file mount was tried.
+- ` + "`watch --json` and `sync --json`" + ` with ` + "`--host`" + `: a line a transfer ` + "`host, source, path, first, sent, deleted, seconds, error, retry_seconds`" + `; ` + "`status --json`" + ` then ends with ` + "`hosts: [host, source, path, state, reason, files, pending, skipped]`" + `.
 - ` + "`refresh --json`" + `: a line a path ` + "`path, mount, seconds`" + `.
 - ` + "`mount flush --json`" + `: a line a mount ` + "`mount, left, seconds`" + `; ` + "`left`" + ` changes are not in the bucket when the time is up.
 - ` + "`events --json`" + `: the event as published.
 
 ## Places
 
-State (keys, indexes, the embedded bus) in ` + "`$XDG_STATE_HOME/skyagent`" + `, file stores in ` + "`$XDG_DATA_HOME/skyagent/buckets/NAME`" + `, the running bus's address in ` + "`$XDG_RUNTIME_DIR/skyagent`" + ` (or the state directory). ` + "`SKYAGENT_HOME`" + ` moves all of them under one root.
+State (keys, indexes, the registry of storages, the embedded bus) in ` + "`$XDG_STATE_HOME/skyagent`" + `, file stores in ` + "`$XDG_DATA_HOME/skyagent/buckets/NAME`" + `, the running bus's address in ` + "`$XDG_RUNTIME_DIR/skyagent`" + ` (or the state directory). ` + "`SKYAGENT_HOME`" + ` moves all of them under one root.
 `

@@ -198,7 +198,7 @@ func (pt *part) newMount(dir, state string, cache *blocks.Cache, seal string, f 
 		Logs:     func(source string) *manifest.Log { return syncer.OpenLog(pt.store, source) },
 		Notes:    syncer.OpenNotes(pt.store),
 		ReadOnly: f.readOnly, AllowOther: f.allowOther, WriteBack: f.writeBack, Inotify: f.inotify, Symlinks: f.symlinks, Xattrs: f.xattrs,
-		UID: f.uid, GID: f.gid, Umask: uint32(f.umask), Deadline: f.timeout, Reconcile: f.reconcile, Log: pt.log,
+		UID: f.uid, GID: f.gid, Umask: uint32(f.umask), Deadline: f.timeout, Reconcile: f.reconcile, Seen: pt.set.MountOperation, Log: pt.log,
 	}
 	if f.locks {
 		locks := bus.NewLocks(pt.conn, t.token(), pt.log)
@@ -267,6 +267,7 @@ func describeMount(r *agentRecord, st mount.Status) {
 	}
 	r.Epoch, r.Generation = st.Pos.Epoch, st.Pos.Generation
 	r.Dirty, r.Failed = st.Pending, int(st.Failed)
+	r.Left = append(r.Left, st.GivenUp...)
 	if st.Conflicts > 0 {
 		r.Left = append(r.Left, fmt.Sprintf("%s kept beside", plural(st.Conflicts, "conflicting write")))
 	}

@@ -26,6 +26,7 @@ type part struct {
 	onReady func()      // told once it is ready; nil for nobody
 	undo    []func()    // what is to be done when the part has ended
 	leaving chan string // holds why the part was asked to leave
+	done    atomic.Bool // it leaves because its work is done
 	asked   atomic.Bool // it was
 }
 

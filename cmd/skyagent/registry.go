@@ -8,10 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/storage"
 	"github.com/skyagent/skyagent/storage/registry"
@@ -89,11 +91,15 @@ func (p *program) claim(ctx context.Context, t target, store objstore.Store) (st
 	if t.store == "" {
 		return storage.Theirs, t.ensureBucket(ctx, store)
 	}
-	use, recorded, err := p.look(ctx, t, store)
-	if err == nil && use == storage.Make {
-		use, err = p.makeBucket(ctx, t, store, recorded)
+	use, rec, err := p.look(ctx, t, store)
+	switch {
+	case err != nil:
+	case use == storage.Make:
+		use, err = p.makeBucket(ctx, t, store, rec.Name != "")
+	case use == storage.Ours && rec.State == registry.Init:
+		err = p.markMade(ctx, t) // should the last run have been killed before it did
 	}
-	if err != nil || use == storage.Theirs {
+	if err != nil || use == storage.Theirs || rec.Command == p.commandLine() && rec.Persistent == t.persistent {
 		return use, err
 	}
 	return use, p.note(func(reg *registry.Registry) error {
@@ -101,23 +107,22 @@ func (p *program) claim(ctx context.Context, t target, store objstore.Store) (st
 	})
 }
 
-// look finds out how the bucket of a named storage may be used, and whether it
-// is recorded. It changes nothing.
-func (p *program) look(ctx context.Context, t target, store objstore.Store) (use storage.Use, recorded bool, err error) {
-	rec, recorded, err := p.recorded(ctx, t.name)
-	if err != nil {
-		return "", false, err
+// look finds out how the bucket of a named storage may be used, and what is
+// recorded of it: the zero Record when it is not ours. It changes nothing.
+func (p *program) look(ctx context.Context, t target, store objstore.Store) (use storage.Use, rec registry.Record, err error) {
+	if rec, _, err = p.recorded(ctx, t.name); err != nil {
+		return "", rec, err
 	}
-	if recorded && rec.State == registry.Deleting {
-		return "", true, beingDeleted(t.name)
+	if rec.State == registry.Deleting {
+		return "", rec, beingDeleted(t.name)
 	}
 	exists, err := store.BucketExists(ctx)
 	denied := t.mount != nil && errors.Is(err, fs.ErrPermission)
 	if err != nil && !denied {
-		return "", recorded, err
+		return "", rec, err
 	}
 	use, err = t.judge(storage.Bucket{Exists: exists, Denied: denied, Made: rec.Store})
-	return use, recorded, err
+	return use, rec, err
 }
 
 // judge says how the bucket may be used. A command line may name a bucket that
@@ -152,10 +157,16 @@ func (p *program) makeBucket(ctx context.Context, t target, store objstore.Store
 			return "", err
 		}
 	}
-	err := store.CreateBucket(ctx)
+	var err error
+	if t.region != "" {
+		store, err = p.openStore(ctx, t.inRegion(), "", nil)
+	}
+	if err == nil {
+		err = store.CreateBucket(ctx)
+	}
 	if err == nil {
 		p.ui.say("created %s bucket %s", strings.ToUpper(string(t.store)), t.name)
-		return storage.Make, nil
+		return storage.Make, p.markMade(ctx, t)
 	}
 	theirs := errors.Is(err, fs.ErrExist) // somebody else was faster
 	if theirs {
@@ -212,8 +223,11 @@ func (p *program) enter(ctx context.Context, t target, store objstore.Store) (*l
 	if err != nil {
 		return nil, err
 	}
-	l := &ledger{p: p, name: t.name}
+	l := &ledger{p: p, name: t.name, last: rec.State}
 	l.first = rec.State == registry.Init || rec.State == registry.Uploading || rec.State == registry.UploadFailed
+	if !l.first {
+		return l, nil // a pass that changes nothing writes nothing
+	}
 	return l, l.note(ctx, syncer.SourceStatus{State: syncer.StateStarting})
 }
 
@@ -265,12 +279,19 @@ func (l *ledger) end(st syncer.SourceStatus, failed error) {
 		to = registry.Guarded
 	case l.first && (failed != nil || len(st.Failed) > 0 || st.State == syncer.StateStarting):
 		to = registry.UploadFailed
-	case failed != nil, len(st.Failed) > 0, st.State == syncer.StateDegraded, st.Dirty > 0:
+	case failed != nil, unsent(st), st.State == syncer.StateDegraded, st.Dirty > 0:
 		to = registry.Degraded
 	}
 	if err := l.set(context.Background(), to); err != nil && !errors.Is(err, registry.ErrDeleting) {
 		l.p.ui.warn("state not recorded: %v", err)
 	}
+}
+
+// unsent reports whether the source has content that is not in the bucket.
+func unsent(st syncer.SourceStatus) bool {
+	return len(st.Failed) > 0 || slices.ContainsFunc(st.Skipped, func(k manifest.Skipped) bool {
+		return k.Why == manifest.SkipUnreadable || k.Why == manifest.SkipName
+	})
 }
 
 // state is called with mu held.

@@ -29,7 +29,10 @@ type seat struct {
 	path  string // on this machine
 	id    string // of its parts, one after the other
 	flags agentFlags
-	tried chan struct{} // closed once it was in place, or failed
+	under *seat          // the innermost mount that the path lies in; nil for none
+	inner sync.WaitGroup // the seats that lie in this one
+	tried chan struct{}  // closed once it was in place, or failed
+	empty *part          // reports while nothing fills the seat; keep's alone
 
 	mu     sync.Mutex // guards what follows
 	part   *part      // what fills it, or last did; nil before the first
@@ -46,9 +49,46 @@ func (a *agent) newSeat(m storage.Mount, path string, f agentFlags) *seat {
 	return s
 }
 
+// findUnder looks for the mount that the path lies in: it comes first, or it
+// would hide this one.
+func (s *seat) findUnder(all []*seat) {
+	for _, other := range all {
+		rel, err := filepath.Rel(other.path, s.path)
+		if err == nil && rel != "." && filepath.IsLocal(rel) && (s.under == nil || len(other.path) > len(s.under.path)) {
+			s.under = other
+		}
+	}
+	if s.under != nil {
+		s.under.inner.Add(1)
+	}
+}
+
+// run keeps the seat filled until ctx ends, and those within it have left: what
+// they mounted keeps this one busy.
+func (s *seat) run(ctx context.Context) {
+	if s.under != nil {
+		defer s.under.inner.Done()
+	}
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		s.inner.Wait()
+		cancel()
+	})()
+	s.keep(own)
+}
+
 // keep fills the seat until ctx ends.
 func (s *seat) keep(ctx context.Context) {
+	if s.under != nil {
+		select {
+		case <-s.under.tried:
+		case <-ctx.Done():
+			return
+		}
+	}
 	pause := firstPause
+	defer s.occupied()
 	for {
 		err := s.fill(ctx)
 		if ctx.Err() != nil {
@@ -64,8 +104,19 @@ func (s *seat) keep(ctx context.Context) {
 			err = errors.New("it was taken away")
 		}
 		s.failed(err, pause)
-		s.away(ctx, pause)
+		s.vacant()
+		rest(ctx, pause)
 		pause = min(2*pause, lastPause)
+	}
+}
+
+// rest waits for about the time of a pause.
+func rest(ctx context.Context, pause time.Duration) {
+	timer := time.NewTimer(pause/2 + rand.N(pause/2))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }
 
@@ -109,6 +160,7 @@ func (s *seat) begin(ctx context.Context) (*part, loop, error) {
 	if err != nil {
 		return nil, loop{}, err
 	}
+	s.occupied()
 	pt := s.agent.newPart(t, store, s.id)
 	pt.undo = append(pt.undo, s.leave)
 	pt.onReady = s.arrived
@@ -276,27 +328,32 @@ func (s *seat) failed(err error, pause time.Duration) {
 	p.ui.record(seatLine{Path: s.path, Error: words, Retry: pause.Seconds()})
 }
 
-// away waits before the next try; status says meanwhile why.
-func (s *seat) away(ctx context.Context, pause time.Duration) {
-	s.mu.Lock()
-	reason := s.reason.Error()
-	s.mu.Unlock()
+// vacant lets status say why nothing fills the seat, until occupied.
+func (s *seat) vacant() {
+	if s.empty != nil {
+		return
+	}
 	t := target{name: s.mount.Location.URL(), location: s.mount.Location}
-	pt := s.agent.newPart(t, nil, s.id)
+	s.empty = s.agent.newPart(t, nil, s.id)
 	role, mode := "mount", "MOUNT"
 	if s.mount.Mode == storage.Copy {
 		role, mode = "copy", "COPY"
 	}
-	pt.report(pt.presence(mountID(s.path), role, mode, s.path), func(r *agentRecord) {
-		r.State, r.Reason = string(syncer.StateDegraded), oneLine(reason)
+	s.empty.report(s.empty.presence(mountID(s.path), role, mode, s.path), func(r *agentRecord) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.reason != nil {
+			r.State, r.Reason = string(syncer.StateDegraded), oneLine(s.reason.Error())
+		}
 	})
-	timer := time.NewTimer(pause/2 + rand.N(pause/2))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
+}
+
+// occupied ends vacant: what is about to fill the seat speaks for itself.
+func (s *seat) occupied() {
+	if s.empty != nil {
+		s.empty.background.end()
+		s.empty = nil
 	}
-	pt.background.end()
 }
 
 // followObject returns the loop that keeps file the same as one object.

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -67,14 +67,17 @@ func (p *program) createStorage(ctx context.Context, name string, f createFlags)
 	if err != nil {
 		return err
 	}
-	t.persistent = !f.temporary
-	if err := t.setRegion(f.region); err != nil {
-		return err
+	t.persistent, t.region = !f.temporary, f.region
+	if t.region != "" && regions[t.store] == "" {
+		return usageHint(fmt.Errorf("store %s has no regions to choose from", t.store), "leave out --region")
 	}
 	if _, ours, err := p.recorded(ctx, name); err != nil || ours {
 		if err == nil {
 			err = withHint(fmt.Errorf("storage %s is there already", name), "skyagent storage info %s tells of it", name)
 		}
+		return err
+	}
+	if err := checkNewName(t); err != nil {
 		return err
 	}
 	store, err := p.openStore(ctx, t, "", nil)
@@ -100,20 +103,20 @@ func (p *program) createStorage(ctx context.Context, name string, f createFlags)
 	return err
 }
 
-// setRegion asks for a region of the store.
-func (t *target) setRegion(region string) error {
-	param := map[storage.Store]string{storage.S3: "region", storage.GCS: "location"}[t.store]
-	switch {
-	case region == "":
-		return nil
-	case param == "":
-		return usageHint(fmt.Errorf("store %s has no regions to choose from", t.store), "leave out --region")
+// regions are the parameters of URLs that say where a bucket is made.
+var regions = map[storage.Store]string{storage.S3: "region", storage.GCS: "location"}
+
+// inRegion returns t with its region in the URL. That is for making the bucket
+// only: whoever opens it finds it wherever it is.
+func (t target) inRegion() target {
+	if param := regions[t.store]; param != "" && t.region != "" {
+		t.location.Params = maps.Clone(t.location.Params)
+		if t.location.Params == nil {
+			t.location.Params = make(map[string][]string)
+		}
+		t.location.Params.Set(param, t.region)
 	}
-	if t.location.Params == nil {
-		t.location.Params = make(map[string][]string)
-	}
-	t.location.Params.Set(param, region)
-	return nil
+	return t
 }
 
 // label tags a new bucket.
@@ -232,5 +235,3 @@ func lineOf(rec registry.Record, state *storageState) storageLine {
 	return storageLine{Name: rec.Name, Created: rec.Created.UTC().Format("2006-01-02T15:04:05.000Z"), Store: string(rec.Store), Command: rec.Command,
 		Status: string(rec.State), URL: rec.URL, Persistent: rec.Persistent, storageState: state}
 }
-
-var errNotConfirmed = errors.New("not confirmed: nothing was deleted")

@@ -24,10 +24,10 @@ import (
 )
 
 const (
-	deleteAtOnce  = 4                // storages
-	deleteBatch   = 1000             // keys a request
-	deleteBatches = 8                // requests at a time, a storage
-	leavePatience = 30 * time.Second // for watches, replicas and mounts to end
+	deleteAtOnce  = 4           // storages
+	deleteBatch   = 1000        // keys a request
+	deleteBatches = 8           // requests at a time, a storage
+	leavePatience = time.Minute // for watches, replicas and mounts to end
 	leaveLook     = 50 * time.Millisecond
 )
 
@@ -69,7 +69,7 @@ func (p *program) deleteStorages(ctx context.Context, patterns []string, f delet
 		return nil
 	}
 	if !f.yes {
-		if err := p.confirm(chosen); err != nil {
+		if err := p.confirm(ctx, chosen); err != nil {
 			return err
 		}
 	}
@@ -103,9 +103,21 @@ func (p *program) match(records []registry.Record, patterns []string) []registry
 	return slices.DeleteFunc(slices.Clone(records), func(rec registry.Record) bool { return !chosen[rec.Name] })
 }
 
-// confirm shows what is to be deleted, and asks.
-func (p *program) confirm(chosen []registry.Record) error {
+var errNotConfirmed = errors.New("not confirmed: nothing was deleted")
+
+// confirm shows what is to be deleted and who works with it, and asks.
+func (p *program) confirm(ctx context.Context, chosen []registry.Record) error {
 	p.ui.print(registry.Table(p.settled(chosen), time.Now()))
+	for _, rec := range chosen {
+		t, err := targetOf(rec)
+		if err != nil {
+			return err
+		}
+		agents, _ := p.agents(ctx, t)
+		for _, r := range agents {
+			p.ui.say("%s: %s of %s on %s", rec.Name, r.Role, r.Path, r.Host)
+		}
+	}
 	var names []string
 	for _, rec := range chosen {
 		names = append(names, rec.Name)
@@ -128,6 +140,7 @@ type deletedLine struct {
 	Name    string  `json:"name"`
 	Objects int64   `json:"objects"` // deleted
 	Absent  bool    `json:"absent"`  // the bucket was deleted elsewhere
+	Theirs  bool    `json:"theirs"`  // and made anew by others: it stays
 	Seconds float64 `json:"seconds"`
 }
 
@@ -152,14 +165,14 @@ func (p *program) deleteStorage(ctx context.Context, rec registry.Record) error 
 	if err != nil {
 		return err
 	}
-	deleted, absent, err := p.emptyBucket(ctx, t)
+	done, err := p.removeBucket(ctx, t)
 	if err != nil {
 		return withHint(fmt.Errorf("storage %s: %w", rec.Name, err), "%s", cmpHint(hintFor(err), "run skyagent storage delete again: it goes on from where it was"))
 	}
 	if err := reg.Remove(ctx, rec.Name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	p.sayDeleted(t, deleted, absent, time.Since(began))
+	p.sayDeleted(t, done, time.Since(began))
 	return nil
 }
 
@@ -170,14 +183,17 @@ func cmpHint(hint, otherwise string) string {
 	return otherwise
 }
 
-func (p *program) sayDeleted(t target, deleted int64, absent bool, took time.Duration) {
-	p.ui.record(deletedLine{t.name, deleted, absent, took.Seconds()})
+func (p *program) sayDeleted(t target, done removal, took time.Duration) {
+	p.ui.record(deletedLine{t.name, done.deleted, done.absent, done.theirs, took.Seconds()})
 	kind := strings.ToUpper(string(t.store))
-	if absent {
+	switch {
+	case done.absent:
 		p.ui.say("%s bucket %s may have been deleted externally. Removing from local state.", kind, t.name)
-		return
+	case done.theirs:
+		p.ui.warn("%s bucket %s is not the one that skyagent made (it has no %s): it stays, and is listed no more", kind, t.name, madeKey)
+	default:
+		p.ui.say("Deleted %s bucket %s.", kind, t.name)
 	}
-	p.ui.say("Deleted %s bucket %s.", kind, t.name)
 }
 
 // sendAway asks those parts of this machine's agents that work on a storage to
@@ -209,40 +225,68 @@ func (p *program) sendAway(ctx context.Context, url, why string, those func(agen
 
 // partsOf returns those parts of this machine's agents that work on a storage.
 func (p *program) partsOf(url string, those func(agentRecord) bool) []agentRecord {
-	return slices.DeleteFunc(localAgents(p.places.run), func(r agentRecord) bool { return r.Storage != url || !those(r) })
+	return slices.DeleteFunc(localAgents(p.places.run), func(r agentRecord) bool { return !sameBucket(r.Storage, url) || !those(r) })
+}
+
+// sameBucket compares two URLs without their parameters.
+func sameBucket(a, b string) bool {
+	a, _, _ = strings.Cut(a, "?")
+	b, _, _ = strings.Cut(b, "?")
+	return a == b
 }
 
 func isWatch(r agentRecord) bool { return !r.IsWorker() }
 
-// emptyBucket deletes a bucket of ours with all that is in it. absent says that
-// it was not there.
-func (p *program) emptyBucket(ctx context.Context, t target) (deleted int64, absent bool, err error) {
-	if t.location.Scheme != "file" {
-		t.location.Prefix = "" // the whole bucket is ours
-	}
-	store, err := p.openStore(ctx, t, "", nil)
+// removal is what became of a bucket.
+type removal struct {
+	deleted int64 // objects
+	absent  bool  // it was not there
+	theirs  bool  // others made it, after ours was gone; it stays
+}
+
+// removeBucket deletes a bucket of ours with all that is in it.
+func (p *program) removeBucket(ctx context.Context, t target) (removal, error) {
+	store, err := p.openStore(ctx, t.whole(), "", nil)
 	if err != nil {
-		return 0, false, err
+		return removal{}, err
 	}
 	if there, err := store.BucketExists(ctx); err != nil || !there {
-		return 0, err == nil, err
+		return removal{absent: true}, err
 	}
-	var n atomic.Int64
-	drawing, drawn := context.WithCancel(ctx)
-	wait := p.showProgress(drawing, "deleting", func() syncer.Progress { return syncer.Progress{Files: n.Load() + 1, DoneFiles: n.Load()} })
-	err = deleteAll(ctx, store, &n)
-	drawn()
-	wait()
+	if made, err := isMade(ctx, store); err != nil || !made {
+		return removal{theirs: true}, err
+	}
+	word := p.beginLastWord(ctx, t)
+	deleted, err := p.emptyBucket(ctx, store)
 	if err == nil {
 		err = store.DeleteBucket(ctx)
 	}
 	if errors.Is(err, objstore.ErrNoBucket) {
 		err = nil // somebody else was faster
 	}
-	if err == nil && t.store == storage.File {
+	if err != nil {
+		word.give(ctx)
+		return removal{}, err
+	}
+	word.say(ctx)
+	if t.store == storage.File {
 		removeEmpty(filepath.Dir(filepath.FromSlash(t.location.Bucket)), p.places.buckets)
 	}
-	return n.Load(), false, err
+	return removal{deleted: deleted}, nil
+}
+
+// emptyBucket deletes all objects, and draws how far it is.
+func (p *program) emptyBucket(ctx context.Context, store objstore.Store) (int64, error) {
+	var n atomic.Int64
+	drawing, drawn := context.WithCancel(ctx)
+	wait := p.showProgress(drawing, "deleting", func() syncer.Progress { return syncer.Progress{Files: n.Load() + 1, DoneFiles: n.Load()} })
+	err := deleteAll(ctx, store, &n)
+	drawn()
+	wait()
+	if err == nil {
+		err = store.Delete(ctx, madeKey) // last: until then the bucket is known for ours
+	}
+	return n.Load(), err
 }
 
 // removeEmpty removes the empty directories from dir up to, and without, above:
@@ -253,7 +297,8 @@ func removeEmpty(dir, above string) {
 	}
 }
 
-// deleteAll deletes every object, and counts them in n.
+// deleteAll deletes every object but the mark that the bucket is ours, and
+// counts them in n.
 func deleteAll(ctx context.Context, store objstore.Store, n *atomic.Int64) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(deleteBatches)
@@ -272,6 +317,9 @@ func deleteAll(ctx context.Context, store objstore.Store, n *atomic.Int64) error
 		if err != nil {
 			failed = err
 			break
+		}
+		if info.Key == madeKey {
+			continue
 		}
 		if keys = append(keys, info.Key); len(keys) == deleteBatch {
 			remove(keys)
@@ -330,4 +378,22 @@ func (p *program) dispose(ctx context.Context, rec registry.Record) error {
 	}
 	return withHint(fmt.Errorf("storage %s stays although it is not persistent: not all of its source was uploaded", rec.Name),
 		"run skyagent sync to upload the rest, or skyagent storage delete %s to give it up", rec.Name)
+}
+
+// disposeAfter ends the storage of a watch that ended by its own, if it is not
+// to stay and nobody else watches it.
+func (p *program) disposeAfter(books *ledger) {
+	if books == nil {
+		return
+	}
+	ctx := context.Background() // the watch's own has ended
+	rec, ours, err := p.recorded(ctx, books.name)
+	if err == nil && ours && !rec.Persistent && len(p.partsOf(rec.URL, isWatch)) == 0 {
+		err = p.dispose(ctx, rec)
+	}
+	if err != nil {
+		p.partly.Store(true)
+		p.ui.warn("%s", oneLine(err.Error()))
+		p.ui.hint(err)
+	}
 }

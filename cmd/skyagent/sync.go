@@ -258,14 +258,27 @@ func (l *lateAnnouncer) leave(ctx context.Context) {
 	if l.publisher == nil {
 		return
 	}
+	l.flushLocked(ctx)
+	l.stop()
+	<-l.done
+	l.conn.Close()
+}
+
+// flush publishes what was announced, if the bus can be reached at all.
+func (l *lateAnnouncer) flush(ctx context.Context) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.publisher != nil {
+		l.flushLocked(ctx)
+	}
+}
+
+func (l *lateAnnouncer) flushLocked(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, flushTime)
 	defer cancel()
 	if err := l.conn.WaitUp(ctx); err != nil {
 		l.p.ui.warn("not announced on the bus, workers poll the log: %v", err)
-	} else {
-		l.publisher.Flush(ctx)
+		return
 	}
-	l.stop()
-	<-l.done
-	l.conn.Close()
+	l.publisher.Flush(ctx)
 }

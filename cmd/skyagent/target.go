@@ -29,6 +29,7 @@ type target struct {
 	store      storage.Store  // "" for a URL
 	mount      *storage.Mount // the file mount that asks for it; nil for a command line's
 	persistent bool           // false: the bucket goes with its last watch
+	region     string         // where the bucket is made; "" leaves it to the store
 	transfers  int            // at a time, where a task says so; 0 means as --transfers
 }
 

@@ -272,7 +272,7 @@ func targetOfMount(m *storage.Mount) target {
 		t.name = m.Location.URL()
 		return t
 	}
-	t.store = m.Store
+	t.store, t.region = m.Store, m.Region
 	return t
 }
 
@@ -309,6 +309,9 @@ func (p *program) claimMount(ctx context.Context, m *storage.Mount) error {
 	use, err := p.claim(ctx, t, store)
 	if err != nil || use == storage.Theirs || len(m.Sources) > 0 {
 		return inFile(m, err)
+	}
+	if rec, _, err := p.recorded(ctx, t.name); err != nil || rec.State != registry.Init {
+		return err
 	}
 	return p.note(func(reg *registry.Registry) error { return reg.SetState(ctx, t.name, registry.Ready) })
 }

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/mount"
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/storage"
 	"github.com/skyagent/skyagent/syncer"
@@ -189,6 +190,8 @@ func hintFor(err error) string {
 		return "update skyagent on this machine"
 	case errors.Is(err, syncer.ErrLeaseGone), errors.Is(err, manifest.ErrGap):
 		return "if the bucket was emptied, remove its .skyagent/ too and start again: everything is pushed anew"
+	case errors.Is(err, mount.ErrInUse):
+		return "unmount it first, or choose another directory; skyagent status shows who mounts"
 	case errors.Is(err, syncer.ErrInUse):
 		return "stop the other one first; skyagent status shows it"
 	case errors.Is(err, manifest.ErrNoLog):

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,13 +24,14 @@ type sourceFlags struct {
 	allowMassDelete bool
 	takeover        bool
 	task            string // a task file
+	untilDone       bool
 	hosts           hostFlags
 }
 
 func (f *sourceFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.name, "name", "", "storage `NAME` (default: the source's base name)")
-	flags.StringVar(&f.store, "store", "", "where a named storage lives: file, s3, r2 or gcs (default file)")
+	flags.StringVar(&f.store, "store", "", "where a named storage lives: file, s3, r2 or gcs (default file); its bucket is made when it is not there")
 	flags.StringVar(&f.to, "to", "", "sync straight to this bucket and prefix, a `URL`, instead of --name and --store")
 	flags.StringVarP(&f.task, "file", "f", "", "take storages and sources from a SkyPilot `TASK.yaml`")
 	flags.BoolVar(&f.delete, "delete", true, "propagate deletions of what this source put there")
@@ -45,9 +48,10 @@ func (p *program) watchCommand() *cobra.Command {
 		Long: `Scan a directory, bring its storage in step, announce it, and keep watching.
 Ctrl-C finishes what is under way and leaves; a second one leaves at once.
 Several sources appear in the storage each under its own name.
-With -f all storages of a SkyPilot task are made and kept in step, and its file
-mounts without a bucket are on every --host, by rsync over ssh: first all, then
-what changes. What a host has of its own is not deleted.`,
+With -f all storages of a SkyPilot task are made and kept in step: those that a
+task does not give a store live where credentials are, s3, gcs or r2, else in a
+directory. Its file mounts without a bucket are on every --host, by rsync over
+ssh: first all, then what changes. What a host has of its own is not deleted.`,
 		Args: f.args,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			pairs, plain, err := p.pairs(cmd.Context(), args, f)
@@ -62,14 +66,18 @@ what changes. What a host has of its own is not deleted.`,
 	}
 	f.register(cmd)
 	cmd.Flags().BoolVar(&f.once, "once", false, "one pass, then exit (the same as sync)")
+	cmd.Flags().BoolVar(&f.untilDone, "until-done", false, "leave when workers have come and all of them have said good-bye")
 	return cmd
 }
 
 // watch keeps storages, and plain mounts on hosts, in step with their sources, in
 // one process.
 func (p *program) watch(ctx context.Context, pairs []pair, plain []hosts.Mount, f sourceFlags) error {
-	if len(pairs)+len(plain) == 0 {
+	switch {
+	case len(pairs)+len(plain) == 0:
 		return nil
+	case f.untilDone && len(pairs) == 0:
+		return usageHint(errors.New("--until-done waits for the workers of storages, and there is none with a source"), "leave it out")
 	}
 	a, err := p.startAgent(ctx)
 	if err != nil {
@@ -93,65 +101,107 @@ func (p *program) watch(ctx context.Context, pairs []pair, plain []hosts.Mount, 
 		loops = append(loops, pt.watchSource(ctx, pairs[i].tree, f))
 	}
 	if len(plain) > 0 {
-		loops = append(loops, a.watchForHosts(plain, f))
+		forHosts := a.watchForHosts(plain, f)
+		if f.untilDone {
+			leaveWithLast(loops, forHosts.part)
+		}
+		loops = append(loops, forHosts)
 	}
 	return a.run(ctx, loops...)
 }
 
+// leaveWithLast makes pt leave when the last of loops has ended.
+func leaveWithLast(loops []loop, pt *part) {
+	left := new(atomic.Int32)
+	left.Store(int32(len(loops)))
+	for i := range loops {
+		after := loops[i].after
+		loops[i].after = func(err error) {
+			after(err)
+			if left.Add(-1) == 0 {
+				pt.leave("the task is done")
+			}
+		}
+	}
+}
+
 // watchSource returns the loop that keeps the part's storage in step with tree.
 func (pt *part) watchSource(ctx context.Context, tree manifest.Tree, f sourceFlags) loop {
-	p, t := pt.p, pt.target
-	publisher := bus.NewPublisher(pt.conn, pt.key, t.token(), pt.log)
+	publisher := bus.NewPublisher(pt.conn, pt.key, pt.target.token(), pt.log)
 	publisher.Published = pt.set.Bus().Published
 	pt.service("publisher", publisher.Run)
-	w := watcher.NewGroup(tree, func() watcher.Options { return watcher.Options{Log: pt.log, Observer: pt.set.Watch()} })
-	pt.service("watcher", w.Run)
+	feed := watcher.NewGroup(tree, func() watcher.Options { return watcher.Options{Log: pt.log, Observer: pt.set.Watch()} })
+	pt.service("watcher", feed.Run)
 
-	opts := p.sourceOptions(pt.store, pt.key, t, tree, f)
-	opts.Announcer = publisher
-	firstPass, passed := context.WithCancel(ctx)
-	var source *syncer.Source
-	var books *ledger
-	opts.Committed = func(c syncer.Committed) {
-		pt.set.Committed(len(c.Changes), c.Took)
-		p.sayCommitted(pt, c, source.Status().State)
-	}
-	opts.Ready = func() {
-		passed()
-		if err := books.note(ctx, source.Status()); err != nil {
-			pt.log.Warn("state not recorded", "err", err)
-		}
-		pt.setReady()
-		p.sayReady(source.Status(), pt, tree.String())
-		pt.service("uploads", func(ctx context.Context) error {
-			p.abortUploads(ctx, pt.store, source.Status())
-			return nil
-		})
-	}
-	source = syncer.NewSource(opts)
-	pt.undo = append(pt.undo, pt.set.AddSource(t.token(), func() metrics.Source { return sourceMetrics(source.Status()) }))
+	w := &watch{part: pt, tree: tree, feed: feed}
+	opts := pt.p.sourceOptions(pt.store, pt.key, pt.target, tree, f)
+	opts.Announcer, opts.Committed, opts.Ready = publisher, w.committed, w.live
+	w.source = syncer.NewSource(opts)
+	remove := pt.set.AddSource(pt.target.token(), func() metrics.Source { return sourceMetrics(w.source.Status()) })
+	pt.undo = append(pt.undo, remove)
 	pt.oblige(nil)
-	pt.report(pt.presence(pt.key.ID(), "watch", "", tree.String()), func(r *agentRecord) { describeSource(r, source.Status(), pt.conn.Up()) })
-	drawn := pt.showProgress(firstPass, "syncing", source.Progress)
-	return loop{
-		part: pt,
-		run: func(ctx context.Context) error {
-			var err error
-			if books, err = p.enter(ctx, t, pt.store); err != nil {
-				return err
-			}
-			pt.service("registry", func(ctx context.Context) error { return books.keep(ctx, source.Status) })
-			return source.Watch(ctx, w)
-		},
-		flush: publisher.Flush,
-		after: func(err error) {
-			passed()
-			drawn()
-			books.end(source.Status(), err)
-			if err == nil {
-				p.ui.say("left at generation %d", source.Status().Pos.Generation)
-			}
-		},
+	pt.report(pt.presence(pt.key.ID(), "watch", "", tree.String()), func(r *agentRecord) {
+		describeSource(r, w.source.Status(), pt.conn.Up())
+	})
+	if f.untilDone {
+		pt.service("until done", pt.untilDone)
+	}
+	var firstPass context.Context
+	firstPass, w.passed = context.WithCancel(ctx)
+	w.drawn = pt.showProgress(firstPass, "syncing", w.source.Progress)
+	return loop{part: pt, run: w.run, flush: publisher.Flush, after: w.after}
+}
+
+// A watch is a part that keeps a storage in step with a source.
+type watch struct {
+	*part
+	tree   manifest.Tree
+	feed   *watcher.Group
+	source *syncer.Source
+	books  *ledger
+	passed func() // ends the progress of the first pass
+	drawn  func() // waits for its end
+}
+
+func (w *watch) run(ctx context.Context) error {
+	var err error
+	if w.books, err = w.p.enter(ctx, w.target, w.store); err != nil {
+		return err
+	}
+	w.service("registry", func(ctx context.Context) error { return w.books.keep(ctx, w.source.Status) })
+	return w.source.Watch(ctx, w.feed)
+}
+
+// committed is told of every commit.
+func (w *watch) committed(c syncer.Committed) {
+	w.set.Committed(len(c.Changes), c.Took)
+	w.p.sayCommitted(w.part, c, w.source.Status().State)
+}
+
+// live is told when the first scan is committed.
+func (w *watch) live() {
+	w.passed()
+	if err := w.books.note(w.ctx, w.source.Status()); err != nil {
+		w.log.Warn("state not recorded", "err", err)
+	}
+	w.setReady()
+	w.p.sayReady(w.source.Status(), w.part, w.tree.String())
+	w.service("uploads", func(ctx context.Context) error {
+		w.p.abortUploads(ctx, w.store, w.source.Status())
+		return nil
+	})
+}
+
+func (w *watch) after(err error) {
+	w.passed()
+	w.drawn()
+	w.books.end(w.source.Status(), err)
+	if err != nil {
+		return
+	}
+	w.p.ui.say("left at generation %d", w.source.Status().Pos.Generation)
+	if w.done.Load() {
+		w.p.disposeAfter(w.books)
 	}
 }
 

@@ -141,6 +141,16 @@ func (s *Store) bucketExists(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
+// LabelBucket adds labels to the bucket.
+func (s *Store) LabelBucket(ctx context.Context, labels map[string]string) error {
+	var change storage.BucketAttrsToUpdate
+	for key, value := range labels {
+		change.SetLabel(key, value)
+	}
+	_, err := s.bucket.Update(ctx, change)
+	return s.fail(ctx, objstore.OpCreateBucket, "", err)
+}
+
 // DeleteBucket implements objstore.Store. The prefix does not matter: the
 // whole bucket must be empty.
 func (s *Store) DeleteBucket(ctx context.Context) error {

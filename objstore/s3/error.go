@@ -95,7 +95,7 @@ func kindOf(code string, status int) error {
 		// Two writers at once, by whatever code. versitygw says so as well of
 		// "a" and "a/b", which it cannot both hold, and, when they race, of a
 		// Put and the Delete of its last neighbour.
-		return nil
+		return objstore.ErrConflict
 	case status == http.StatusNotImplemented:
 		return errors.ErrUnsupported
 	case status >= 400 && status < 500:
@@ -112,6 +112,8 @@ func detailed(kind error, code, message string) error {
 			return fmt.Errorf("%w: the server refuses it without a word", kind)
 		}
 		return fmt.Errorf("%w: %s: %s", kind, code, message)
+	case objstore.ErrConflict:
+		return fmt.Errorf("%w: server says %s: %s", kind, code, message)
 	case fs.ErrPermission, objstore.ErrThrottled, errors.ErrUnsupported:
 		if code != "" {
 			return fmt.Errorf("%w (%s)", kind, code)
@@ -174,6 +176,9 @@ func (e *ClockError) Error() string {
 
 // Unwrap returns fs.ErrInvalid.
 func (e *ClockError) Unwrap() error { return fs.ErrInvalid }
+
+// Heals implements what objstore.Heals asks for.
+func (e *ClockError) Heals() bool { return true }
 
 // maxSkew is how far a clock may be off before S3 refuses what it signs.
 const maxSkew = 15 * time.Minute

@@ -32,6 +32,9 @@ func (s *Store) head(ctx context.Context, key string, cond objstore.Cond) (objst
 	h := make(http.Header, 6)
 	ifMatch(h, cond.If)
 	resp, err := s.wire.do(ctx, request{method: http.MethodHead, key: s.prefix + key, header: h})
+	if status(err) == http.StatusNotFound { // of the key or of the bucket: only a GET's answer says which
+		resp, err = s.wire.do(ctx, request{method: http.MethodGet, key: s.prefix + key, header: h})
+	}
 	if err != nil {
 		return objstore.Info{}, unmatched(err, cond)
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -105,6 +107,16 @@ func (s *Store) bucketExists(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// LabelBucket tags the bucket, in place of the tags that it has.
+func (s *Store) LabelBucket(ctx context.Context, labels map[string]string) error {
+	var tags []types.Tag
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		tags = append(tags, types.Tag{Key: aws.String(key), Value: aws.String(labels[key])})
+	}
+	_, err := s.client.PutBucketTagging(ctx, &s3.PutBucketTaggingInput{Bucket: s.bucket, Tagging: &types.Tagging{TagSet: tags}})
+	return s.fail(ctx, objstore.OpCreateBucket, "", err)
 }
 
 // DeleteBucket implements objstore.Store. The prefix does not matter: the

@@ -116,6 +116,8 @@ func testBucket(t *suite) {
 	t.is(err, fs.ErrNotExist, "")
 	_, _, err = t.tryGet("k", 0, -1, objstore.Cond{})
 	t.is(err, objstore.ErrNoBucket, "")
+	_, err = t.store.Head(t.ctx, "k")
+	t.is(err, objstore.ErrNoBucket, "")
 	var listed error
 	for _, err := range t.store.List(t.ctx, "", "") {
 		listed = err

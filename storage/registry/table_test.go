@@ -41,6 +41,16 @@ c       2 days ago      R2                           DELETING
 	}
 }
 
+func TestWide(t *testing.T) {
+	records := []registry.Record{{Name: "a", Store: storage.S3, Created: now, Command: "c", State: registry.Ready}}
+	const want = `NAME  CREATED         STORE  COMMAND  STATUS  GENERATION  SIZE     WORKERS  LAG
+a     a few secs ago  S3     c        READY   12          1.5 GiB  3        0
+`
+	if got := registry.Wide(records, []registry.More{{"12", "1.5 GiB", "3", "0"}}, now); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestAgo(t *testing.T) {
 	const day = 24 * time.Hour
 	for d, want := range map[time.Duration]string{

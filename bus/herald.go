@@ -50,6 +50,7 @@ type Herald struct {
 	outbox  outbox
 	unsure  []batch // sent, in order, and not known to have arrived
 	round   *round  // asked for and not begun
+	silent  bool    // the last round was not answered: the bus counts as away until one is
 	settled chan struct{}
 }
 
@@ -86,8 +87,8 @@ func NewHerald(c *Conn, key *Key, storage, session string, log *slog.Logger) *He
 
 // Announce tells everybody of changes, and returns when the server has them.
 // An error says that they may not have been told: they are in the outbox then,
-// and Run announces them as soon as it can. While the bus is away that is at
-// once. The caller no longer changes changes. It needs Run.
+// and Run announces them as soon as it can. While the bus is away, or does not
+// answer, that is at once. The caller no longer changes changes. It needs Run.
 func (h *Herald) Announce(ctx context.Context, changes []manifest.Write) error {
 	h.mu.Lock()
 	err := h.say(changes)
@@ -114,7 +115,7 @@ func (h *Herald) say(changes []manifest.Write) error {
 	if len(h.unsure) > 0 && h.unsure[0].life != life {
 		h.doubt() // goes again before anything newer
 	}
-	if !h.conn.Up() {
+	if h.silent || !h.conn.Up() {
 		h.outbox.add(changes)
 		return errors.Join(ErrNotAlive, h.conn.Err())
 	}
@@ -252,20 +253,33 @@ func (h *Herald) begin() (r *round, upto uint64) {
 func (h *Herald) conclude(r *round, upto, life uint64, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	was := h.silent
+	h.silent = err != nil
 	if err == nil && (h.conn.life() != life || len(h.unsure) > 0 && h.unsure[0].life != life) {
 		err = errors.New("the connection was lost meanwhile")
 	}
 	if err != nil {
 		h.doubt()
-		poke(h.wake)
 	} else {
 		err = h.denied() // saying it again would be denied again
 		h.arrived(upto, err == nil)
+	}
+	if was || h.silent || !h.outbox.empty() {
+		poke(h.wake)
+	}
+	if h.silent { // another question would not be answered either
+		h.round.end(err)
+		h.round = nil
 	}
 	if h.outbox.empty() && len(h.unsure) == 0 {
 		close(h.settled)
 		h.settled = make(chan struct{})
 	}
+	r.end(err)
+}
+
+// end tells who waits for r, which may be nil for nobody.
+func (r *round) end(err error) {
 	if r == nil {
 		return
 	}
@@ -361,11 +375,18 @@ func (h *Herald) rest(ctx context.Context, d time.Duration, changed <-chan struc
 }
 
 // drain sends what is in the outbox, when the bus is there. That nothing is
-// left, it learns from the next round.
+// left, it learns from the next round. A bus that did not answer is asked first
+// whether it does again.
 func (h *Herald) drain() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.conn.Up() || h.outbox.empty() {
+	switch {
+	case !h.conn.Up():
+		return nil
+	case h.silent:
+		h.ask()
+		return nil
+	case h.outbox.empty():
 		return nil
 	}
 	err := h.say(nil)

@@ -181,3 +181,35 @@ func FuzzDecodeWrites(f *testing.F) {
 		}
 	})
 }
+
+// A server that does not answer holds up those who announce once. What they have
+// to say waits, and is said when it answers again.
+func TestFrozenBusHoldsUpOnce(t *testing.T) {
+	_, at := local(t)
+	key := newKey(t)
+	p := newProxy(t, strings.TrimPrefix(at.URL, "nats://"))
+	f, heard := feed(t, connectUp(t, bus.Options{URLs: []string{at.URL}, Token: at.Token}), newKeys(key))
+	h := herald(t, connectUp(t, bus.Options{URLs: []string{p.url()}, Token: at.Token}), key)
+	announce(t, h, write("a")...)
+	p.hold()
+	if err := h.Announce(short(t), write("b")); err == nil {
+		t.Error("announced to a server that did not answer")
+	}
+	for range 100 {
+		if err := h.Announce(short(t), write("c")); !errors.Is(err, bus.ErrNotAlive) {
+			t.Fatalf("Announce waited for an answer: %v", err)
+		}
+	}
+	p.release()
+	if err := h.Flush(short(t)); err != nil {
+		t.Fatal(err)
+	}
+	announce(t, h, write("d")...)
+	fence(t, f)
+	all := strings.Join(heard.all(), " ")
+	for _, name := range []string{" a", " b", " c", " d"} {
+		if !strings.Contains(all, name) {
+			t.Errorf("no%s in %q", name, all)
+		}
+	}
+}

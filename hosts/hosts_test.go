@@ -170,7 +170,9 @@ func TestKeptInStep(t *testing.T) {
 	write(t, filepath.Join(r.source, "file"), "one")
 	write(t, filepath.Join(r.source, "dir/sub/deep"), "deep")
 	write(t, filepath.Join(r.source, "-rf; touch oops"), "name")
-	write(t, filepath.Join(r.source, "new\nline \xff"), "odd")
+	for _, odd := range []string{"new\nline \xff", "#hash", ";semicolon", " space ", `back\slash`, "*", "[a]?", "#dir/;in"} {
+		write(t, filepath.Join(r.source, odd), "odd")
+	}
 	write(t, filepath.Join(r.source, "run.sh"), "#!/bin/sh")
 	must(t, os.Chmod(filepath.Join(r.source, "run.sh"), 0o750))
 	must(t, os.Mkdir(filepath.Join(r.source, "empty"), 0o700))
@@ -194,6 +196,15 @@ func TestKeptInStep(t *testing.T) {
 		{"rename", func() { must(t, os.Rename(filepath.Join(r.source, "file"), filepath.Join(r.source, "renamed"))) }},
 		{"move", func() { must(t, os.Rename(filepath.Join(r.source, "dir"), filepath.Join(r.source, "moved"))) }},
 		{"delete", func() { must(t, os.Remove(filepath.Join(r.source, "renamed"))) }},
+		{"odd", func() {
+			write(t, filepath.Join(r.source, "#hash"), "more")
+			write(t, filepath.Join(r.source, ";semicolon"), "more")
+		}},
+		{"delete odd", func() {
+			for _, odd := range []string{"#hash", ";semicolon", " space ", "*", "#dir/;in"} {
+				must(t, os.Remove(filepath.Join(r.source, odd)))
+			}
+		}},
 		{"file to directory", func() {
 			must(t, os.Remove(filepath.Join(r.source, "run.sh")))
 			write(t, filepath.Join(r.source, "run.sh/now"), "a directory")
@@ -234,7 +245,7 @@ func TestRestart(t *testing.T) {
 	sshd := servers.Sshd(t)
 	target := filepath.Join(sshd.Dir, "target")
 	r := newRig(t, sshd.Config, target, sshd.Host)
-	for _, name := range []string{"kept", "gone", "dir/gone", "changed"} {
+	for _, name := range []string{"kept", "gone", "dir/gone", "changed", "swapped/file"} {
 		write(t, filepath.Join(r.source, name), name)
 	}
 	past := time.Now().Add(-time.Hour)
@@ -247,6 +258,8 @@ func TestRestart(t *testing.T) {
 	must(t, os.Remove(filepath.Join(r.source, "gone")))
 	must(t, os.RemoveAll(filepath.Join(r.source, "dir")))
 	r.rewrite(t, "changed", "CHANGED")
+	must(t, os.RemoveAll(filepath.Join(r.source, "swapped")))
+	write(t, filepath.Join(r.source, "swapped"), "a file now")
 	must(t, os.Remove(filepath.Join(target, "kept"))) // it comes back
 	_, stop = r.run(t)
 	r.waitSame(t, target, `"theirs" -rw-r--r-- ""`)

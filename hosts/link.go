@@ -125,13 +125,7 @@ func (l *link) step(ctx context.Context) error {
 	}
 	defer free()
 	l.remote.control, l.remote.empty = controlPath(l.mount.sync.control, l.index), l.mount.sync.empty()
-	l.mu.Lock()
-	pass, work := l.pass, l.todo
-	l.busy = true
-	if !pass {
-		l.todo = make(map[string]task)
-	}
-	l.mu.Unlock()
+	pass, work := l.take()
 	report := Report{Host: l.remote.host, Source: l.mount.Source, Target: l.mount.Target, First: pass}
 	began := time.Now()
 	if pass {
@@ -145,6 +139,27 @@ func (l *link) step(ctx context.Context) error {
 		l.mount.sync.opts.Report(report)
 	}
 	return err
+}
+
+// take returns what to do now: everything, or the tasks that wait. Deletions come
+// before everything is sent, which may need their names.
+func (l *link) take() (pass bool, work map[string]task) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.busy = true
+	if !l.pass {
+		work, l.todo = l.todo, make(map[string]task)
+		return false, work
+	}
+	work = make(map[string]task)
+	for name, t := range l.todo {
+		if t.gone {
+			t.put = false // with everything else
+			work[name] = t
+			delete(l.todo, name)
+		}
+	}
+	return len(work) == 0, work
 }
 
 // slot waits until the link may transfer. A host that failed waits among its

@@ -35,6 +35,8 @@ type mount struct {
 	last   time.Time // when the last deletion came
 	first  time.Time // when the first of those held did
 	reason string    // why what is held is not let through
+	allow  bool      // a mass deletion may pass
+	passed bool      // it did; the wave is not over
 }
 
 // A held is a path that is gone, and perhaps something else's now.
@@ -45,7 +47,7 @@ type held struct {
 }
 
 func newMount(s *Sync, m Mount) *mount {
-	out := &mount{Mount: m, sync: s, held: make(map[string]held)}
+	out := &mount{Mount: m, sync: s, held: make(map[string]held), allow: s.opts.AllowMassDelete}
 	for i, host := range s.opts.Hosts {
 		out.links = append(out.links, newLink(out, host, i))
 	}
@@ -202,6 +204,7 @@ func (m *mount) settle(d delta, before int) {
 			m.first = now
 			if now.Sub(m.last) > waveQuiet {
 				m.base = before
+				m.allow = m.allow && !m.passed // once
 			}
 		}
 		m.base = max(m.base, before)
@@ -266,7 +269,11 @@ func (m *mount) decide() {
 	if m.sync.opts.KeepDeleted {
 		maps.DeleteFunc(m.held, func(name string, _ held) bool { return !m.replaced(name) })
 	}
-	if m.reason = m.massive(); m.reason != "" {
+	m.reason = m.massive()
+	if m.reason != "" && m.reason != lost && m.allow {
+		m.reason, m.passed = "", true
+	}
+	if m.reason != "" {
 		m.sync.opts.Log.Warn("guarded: deletions held back", "source", m.Source, "reason", m.reason)
 		return
 	}
@@ -298,8 +305,6 @@ func (m *mount) massive() string {
 	switch left := m.tree.files; {
 	case !m.Dir || m.away():
 		return lost
-	case m.sync.opts.AllowMassDelete:
-		return ""
 	case files > 1 && left == 0:
 		return fmt.Sprintf("all %d files are gone from the source", files)
 	case m.base >= guardFiles && 2*left < m.base:

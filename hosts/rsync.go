@@ -91,8 +91,10 @@ func levels(gone []path) [][]string {
 	return out
 }
 
+// list returns paths as --files-from and --from0 read them. They begin with "./",
+// or rsync would take one that begins with # or ; for a comment.
 func list(paths []string) io.Reader {
-	return strings.NewReader(strings.Join(paths, "\x00") + "\x00")
+	return strings.NewReader("./" + strings.Join(paths, "\x00./") + "\x00")
 }
 
 // run runs rsync. --secluded-args (-s) keeps names from the remote shell.

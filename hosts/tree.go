@@ -294,17 +294,15 @@ func (t *tree) parent(name string, d *delta) *node {
 	for part := range strings.SplitSeq(name, "/") {
 		sofar = join(sofar, part)
 		next := n.below[part]
-		if next == nil {
+		if next == nil || !next.dir { // the batch may name it after what is in it
 			fi, err := os.Lstat(filepath.Join(t.root, filepath.FromSlash(sofar)))
 			if err != nil || !fi.IsDir() {
 				return nil
 			}
+			t.drop(sofar, d)
 			next = t.nodeOf(sofar, fi)
 			n.below[part] = next
 			d.changed = append(d.changed, sofar)
-		}
-		if !next.dir {
-			return nil
 		}
 		n = next
 	}

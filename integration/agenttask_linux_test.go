@@ -273,6 +273,9 @@ func TestScratch(t *testing.T) {
 	if got := read(t, filepath.Join(r.server.Dir, name, "checkpoints/1")); got != "weights" {
 		t.Errorf("the bucket has %q after the close", got)
 	}
+	if got := read(t, filepath.Join(r.server.Dir, name, ".skyagent/made")); !strings.Contains(got, name) {
+		t.Errorf("the bucket is not marked as ours: %q", got)
+	}
 	stop(t, p)
 }
 

@@ -176,10 +176,8 @@ func wake(c chan struct{}) {
 }
 
 // follow keeps the tree true: it reads what was missed when the bus is back,
-// polls while it is away, and compares with the bucket now and then.
+// and polls while it is away.
 func (m *FS) follow(ctx context.Context) {
-	compare := time.NewTimer(m.opt.Reconcile)
-	defer compare.Stop()
 	told := false // the kernel keeps what it was told
 	for ctx.Err() == nil {
 		alive, changed := m.alive()
@@ -202,12 +200,24 @@ func (m *FS) follow(ctx context.Context) {
 		case <-changed:
 		case <-poll:
 		case <-m.catching:
-		case <-m.comparing:
-			compare.Reset(0)
-		case <-compare.C:
-			m.tend(ctx)
-			compare.Reset(m.opt.Reconcile)
 		}
+	}
+}
+
+// tends looks after the bucket now and then, and when it is asked to. It is
+// apart from follow: a listing takes its time, and the bus may die meanwhile.
+func (m *FS) tends(ctx context.Context) {
+	next := time.NewTimer(m.opt.Reconcile)
+	defer next.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.comparing:
+		case <-next.C:
+		}
+		m.tend(ctx)
+		next.Reset(m.opt.Reconcile)
 	}
 }
 
@@ -326,6 +336,18 @@ func (m *FS) askInTurn(ctx context.Context, p manifest.Path) error {
 // ErrInUse says that something is mounted at the mount point, or that another
 // process has the mount's state.
 var ErrInUse = errors.New("it is mounted already")
+
+// ErrNotEmpty says that a mount would hide what the mount point holds.
+var ErrNotEmpty = errors.New("the directory is not empty")
+
+// ErrPoint says that the mount point is not to be had.
+var ErrPoint = errors.New("mount point")
+
+// ErrNoDevice says that the system has no FUSE.
+var ErrNoDevice = errors.New("no FUSE on this machine")
+
+// ErrBusy says that programs have files or directories of the mount open.
+var ErrBusy = errors.New("programs still use it")
 
 // prepare makes the mount's own state, and keeps other processes away from it.
 // The kernel drops the lock when the process ends, however it ends.

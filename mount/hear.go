@@ -139,6 +139,9 @@ func (m *FS) takeDir(w manifest.Write, fromLog bool) {
 	if n = m.mkdirs(w.Path, w.MTime); n == nil {
 		return
 	}
+	if fromLog {
+		n.flags |= logged
+	}
 	if n.perm != uint16(w.Mode.Perm()) {
 		n.perm = uint16(w.Mode.Perm())
 		m.tellAttr(n)
@@ -146,6 +149,9 @@ func (m *FS) takeDir(w manifest.Write, fromLog bool) {
 	if !fromLog {
 		n.flags |= marked
 		n.keepXattrs(w.Xattrs)
+		if m.queue.busy(markerKey(w.Path)) {
+			m.doubtDir(w.Path) // who looks may have come too early
+		}
 	}
 }
 
@@ -219,7 +225,10 @@ func (m *FS) doubt(keys ...string) {
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	for _, key := range keys {
-		if p, dir, ok := splitKey(key); ok && !dir {
+		switch p, dir, ok := splitKey(key); {
+		case ok && dir:
+			m.doubtDir(p)
+		case ok:
 			m.doubtHeld(p, anyRev)
 		}
 	}
@@ -260,6 +269,7 @@ func (m *FS) ask(ctx context.Context, j *job, p manifest.Path, announced objstor
 	case j.overtaken(string(p)):
 	case err != nil && n != nil && !n.is(isDir) && n.rev != "":
 		m.vanish(n)
+		m.pruneHeld(n.parent)
 	case err == nil && n.differs(fileOf(p, info)):
 		w := manifest.Write{Change: manifest.Change{Op: manifest.Put, File: fileOf(p, info)}}
 		if n != nil {
@@ -271,6 +281,58 @@ func (m *FS) ask(ctx context.Context, j *job, p manifest.Path, announced objstor
 		}
 	}
 	return nil
+}
+
+// doubtDir has the bucket asked about the marker of p. The tree's mutex is held.
+func (m *FS) doubtDir(p manifest.Path) {
+	j := m.queue.look(markerKey(p))
+	m.group.Go(func() {
+		defer j.end()
+		err := m.insist(j, func(ctx context.Context) error { return m.askDir(ctx, j, p) }, objstore.Lasting)
+		if err != nil && m.ctx.Err() == nil {
+			m.log.Warn("directory not looked up in the store", "path", p, "err", err)
+		}
+	})
+}
+
+// askDir is ask for a directory's marker.
+func (m *FS) askDir(ctx context.Context, j *job, p manifest.Path) error {
+	m.count.asked.Add(1)
+	info, err := m.opt.Store.Head(ctx, markerKey(p))
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	n := m.tree.find(p)
+	switch {
+	case errors.Is(err, objstore.ErrNoBucket), err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case j.overtaken(markerKey(p)):
+	case err == nil:
+		if n = m.mkdirs(p, info.ModTime.UnixNano()); n != nil {
+			n.flags |= marked
+		}
+	case n != nil && n.is(isDir):
+		n.flags &^= marked
+		m.pruneHeld(n)
+	}
+	return nil
+}
+
+// prune removes directories that nothing speaks for.
+func (m *FS) prune(dirs ...*node) {
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	for _, dir := range dirs {
+		m.pruneHeld(dir)
+	}
+}
+
+// pruneHeld removes dir, and what it stood in, as far as neither something in
+// it, nor a marker, nor a log says that they are there. The tree's mutex is held.
+func (m *FS) pruneHeld(dir *node) {
+	for dir.parent != nil && !dir.is(detached|marked|logged) && dir.kids.len() == 0 && !m.queue.alters(markerKey(dir.path())) {
+		m.vanish(dir)
+		dir = dir.parent
+	}
 }
 
 // anyRev stands for all revisions: none need be announced.

@@ -70,6 +70,7 @@ func (m *FS) load(ctx context.Context) error {
 func (m *FS) loadDir(f manifest.File) {
 	if dir := m.tree.mkdirs(f.Path, f.MTime); dir != nil {
 		dir.perm = uint16(f.Mode.Perm())
+		dir.flags |= logged
 	}
 }
 
@@ -268,19 +269,29 @@ func (m *FS) compare(info objstore.Info, seen map[string]bool) {
 	}
 }
 
-// missing asks about the files below prefix that a listing has not shown.
+// missing asks about the files and markers below prefix that a listing has not
+// shown, and removes directories that nothing speaks for.
 func (m *FS) missing(prefix string, seen map[string]bool, began time.Time) {
 	var doubts []string
+	var empty []*node
 	m.tree.mu.RLock()
 	m.tree.root.below(func(n *node) {
-		if n.is(isDir) || n.rev == "" {
-			return
+		key := n.key()
+		if n.is(isDir) {
+			key = markerKey(n.path())
 		}
-		if key := n.key(); strings.HasPrefix(key, prefix) && !seen[key] {
+		switch {
+		case !strings.HasPrefix(key, prefix) || seen[key]:
+		case n.is(isDir) && !n.is(marked):
+			if n.kids.len() == 0 {
+				empty = append(empty, n)
+			}
+		case n.is(isDir) || n.rev != "":
 			doubts = append(doubts, key)
 		}
 	})
 	m.tree.mu.RUnlock()
 	m.doubt(doubts...)
+	m.prune(empty...)
 	m.log.Debug("compared with the bucket", "prefix", prefix, "missing", len(doubts), "took", time.Since(began))
 }

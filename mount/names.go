@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/skyagent/skyagent/manifest"
@@ -280,6 +282,7 @@ func (m *FS) rename(n *node, dir *node, name string) {
 	for _, o := range moved {
 		m.moveObject(o, over, open)
 	}
+	m.tellMoved(moved)
 	if len(moved) == 0 && victim != nil && n.file == nil {
 		m.removeObject(string(n.path()), over.rev, open)
 	}
@@ -352,15 +355,14 @@ type move struct {
 	from string
 }
 
-// objects returns the objects of n and of all below it, before a move.
+// objects returns the objects of n and of all below it, before a move, and the
+// markers that directories have or could have, parents first.
 func (m *FS) objects(n *node) []move {
 	var list []move
 	note := func(n *node) {
 		switch {
 		case n.is(isDir):
-			if n.is(marked) {
-				list = append(list, move{n, markerKey(n.path())})
-			}
+			list = append(list, move{n, markerKey(n.path())})
 		case n.rev != "" || m.queue.busy(string(n.path())):
 			list = append(list, move{n, string(n.path())}) // there when its turn comes
 		}
@@ -396,17 +398,38 @@ func (m *FS) moveObject(o move, over *heir, victim *file) {
 	}, c.from, c.to)
 }
 
+// moveMarker gives a directory a marker under its new name, by which others know
+// its mode, and removes that of the former one. The tree's mutex is held.
 func (m *FS) moveMarker(o move) {
-	o.n.flags &^= marked
+	had := o.n.is(marked)
+	o.n.flags &^= marked | logged
 	m.mark(o.n)
-	w := manifest.Write{Change: manifest.Change{Op: manifest.Delete,
-		File: manifest.File{Path: manifest.Path(o.from[:len(o.from)-1]), Mode: fs.ModeDir}}}
-	m.later(entry{Op: opDelete, Key: o.from}, func(ctx context.Context) error {
-		if err := m.opt.Store.Delete(ctx, o.from); err != nil {
-			return err
+	if had {
+		m.later(entry{Op: opDelete, Key: o.from}, func(ctx context.Context) error {
+			return m.opt.Store.Delete(ctx, o.from)
+		}, o.from)
+	}
+}
+
+// tellMoved says that the former names of directories are gone, when all that
+// was below them is: who hears of one that holds something keeps it. The tree's
+// mutex is held.
+func (m *FS) tellMoved(moved []move) {
+	var gone []manifest.Write
+	for _, o := range slices.Backward(moved) { // what is below goes first
+		if name, dir := strings.CutSuffix(o.from, "/"); dir {
+			gone = append(gone, manifest.Write{Change: manifest.Change{Op: manifest.Delete,
+				File: manifest.File{Path: manifest.Path(name), Mode: fs.ModeDir}}})
 		}
-		return m.tell(ctx, w)
-	}, o.from)
+	}
+	if len(gone) == 0 {
+		return
+	}
+	j := m.queue.add(moved[0].from)
+	m.group.Go(func() {
+		defer j.end()
+		_ = m.insist(j, func(ctx context.Context) error { return m.tell(ctx, gone...) }, objstore.Lasting) // fails only when the mount ends
+	})
 }
 
 // A carriage brings the object of a file to its new key, in two steps, each of

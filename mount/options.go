@@ -50,6 +50,7 @@ type Options struct {
 	Xattrs     bool // extended attributes are kept; every write(2) costs a request more then
 	Symlinks   bool // may be made, and are shown as such; otherwise they are files that hold their targets
 	AllowOther bool
+	NonEmpty   bool // what the mount point holds is hidden, instead of an error
 	WriteBack  bool // close returns before the upload
 	Inotify    bool // watchers on this machine see what others change
 	UID, GID   uint32

@@ -242,15 +242,15 @@ func inOrder(a, b *job) int { return cmp.Compare(a.number, b.number) }
 // stuck returns why j goes no further by itself, nil when it does: it was refused
 // since round, or waits for one that was. refusal is closed when that may have
 // changed.
-func (q *queue) stuck(j *job, round int) (refusal <-chan struct{}, why error) {
+func (q *queue) stuck(j *job, round int) (why error, refusal <-chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for ; j != nil; j = j.next() {
 		if _, open := q.open[j]; open && j.refused >= round {
-			return q.refusal, j.trouble
+			return j.trouble, q.refusal
 		}
 	}
-	return q.refusal, nil
+	return nil, q.refusal
 }
 
 // next returns the job that j waits for, nil when there is none. The queue's
@@ -267,36 +267,35 @@ func (j *job) next() *job {
 func (q *queue) drain(ctx context.Context) error {
 	round, jobs := q.urge()
 	for {
-		stuck, why, err := q.pass(ctx, jobs, round)
+		stuck, err := q.pass(ctx, jobs, round)
 		if err != nil || len(stuck) == 0 {
 			return err
 		}
-		if len(stuck) == len(jobs) {
+		if why, _ := q.stuck(stuck[0], round); why != nil && len(stuck) == len(jobs) {
 			return why
 		}
 		jobs = stuck
 	}
 }
 
-// pass waits for jobs, and returns those that are stuck, and why the first is.
-func (q *queue) pass(ctx context.Context, jobs []*job, round int) (left []*job, first, err error) {
+// pass waits for jobs, and returns those that are stuck.
+func (q *queue) pass(ctx context.Context, jobs []*job, round int) (left []*job, err error) {
 	for _, j := range jobs {
 		for j.isOpen() {
-			refusal, why := q.stuck(j, round)
+			why, refusal := q.stuck(j, round)
 			if why != nil {
 				left = append(left, j)
-				first = cmp.Or(first, why)
 				break
 			}
 			select {
 			case <-j.done:
 			case <-refusal:
 			case <-ctx.Done():
-				return nil, nil, ctx.Err()
+				return nil, ctx.Err()
 			}
 		}
 	}
-	return left, first, nil
+	return left, nil
 }
 
 func (j *job) isOpen() bool {
@@ -377,6 +376,13 @@ func (q *queue) busy(key string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.tail[key] != nil
+}
+
+// alters reports whether a job that changes key is under way.
+func (q *queue) alters(key string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.changes[key] > 0
 }
 
 // overtaken reports whether another job, after j, is going to change key.

@@ -2,9 +2,11 @@ package mount
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 )
@@ -87,4 +89,48 @@ func BenchmarkQueueMarkers(b *testing.B) {
 			q.add(fmt.Sprintf("to/%d/", i))
 		}
 	}
+}
+
+// TestQueueStuck drains jobs of which one is refused and one waits for that: it
+// ends with the refusal when all others are done, but only when the refused one
+// was tried again meanwhile.
+func TestQueueStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue()
+		no := errors.New("no")
+		refused, behind, other := q.add("d/"), q.add("d/f"), q.add("x")
+		outer := q.addOuter(&atomic.Pointer[job]{})
+		outer.inner.Store(behind)
+		ctx, cancel := context.WithCancel(t.Context())
+		var waiting sync.WaitGroup
+		waiting.Go(func() { _ = behind.turn(ctx) })
+		round, urged := q.attempt()
+		refused.hindered(no, round, true)
+		var err error
+		var drained atomic.Bool
+		waiting.Go(func() {
+			err = q.drain(t.Context())
+			drained.Store(true)
+		})
+		<-urged
+		other.end()
+		synctest.Wait()
+		if drained.Load() {
+			t.Fatal("drained before the refused job was tried again")
+		}
+		round, _ = q.attempt()
+		refused.hindered(no, round, true)
+		synctest.Wait()
+		if !drained.Load() {
+			t.Error("not drained although nothing goes on")
+		}
+		cancel()
+		waiting.Wait()
+		if err != no {
+			t.Errorf("drain: %v", err)
+		}
+		if n, why := q.troubled(); n != 1 || why != no {
+			t.Errorf("%d in trouble, because of %v", n, why)
+		}
+	})
 }

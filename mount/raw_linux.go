@@ -235,11 +235,15 @@ func (r *raw) resize(cancel <-chan struct{}, in *fuse.SetAttrIn, size int64) err
 	f := r.m.openFile(n, true)
 	others := f.writers > 1
 	r.m.tree.mu.Unlock()
-	defer r.m.closed(f, true)
-	if err := r.m.truncate(ctx, f, size); err != nil || others {
-		return err
+	err := r.m.truncate(ctx, f, size)
+	if err == nil && !others {
+		err = r.m.flush(ctx, f)
 	}
-	return r.m.flush(ctx, f)
+	r.m.closed(f, true)
+	if f.dirty.Load() {
+		r.m.saveLater(f) // as after a close that failed, or that of the others
+	}
+	return err
 }
 
 func (r *raw) Access(cancel <-chan struct{}, in *fuse.AccessIn) fuse.Status { return fuse.ENOSYS }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -15,12 +16,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leave is how long unmount waits for what has not reached the bucket.
-const leave = 30 * time.Second
+// Times at the end of a mount.
+const (
+	leave = 30 * time.Second // for what has not reached the bucket
+	idle  = 10 * time.Second // for programs to leave the mount
+	last  = time.Second      // for the kernel to let go of a mount that was taken away
+)
 
 // Run mounts the storage at Options.Dir and serves it until ctx ends or it is
 // unmounted from outside. What was changed is brought to the bucket first, as
-// far as that is done within half a minute; the rest is in the journal. ready
+// far as that is done within half a minute; the rest is in the journal, and the
+// error is a LeftError. ready
 // is called when the tree is there and the kernel may ask.
 func (m *FS) Run(ctx context.Context, ready func()) error {
 	defer m.shut()
@@ -30,8 +36,8 @@ func (m *FS) Run(ctx context.Context, ready func()) error {
 	if err := clearDead(m.opt.Dir); err != nil {
 		return err
 	}
-	if mountedAt(m.opt.Dir) {
-		return fmt.Errorf("mount %s: %w", m.opt.Dir, ErrInUse)
+	if err := m.point(); err != nil {
+		return err
 	}
 	if err := m.load(ctx); err != nil {
 		return err
@@ -55,6 +61,7 @@ func (m *FS) Run(ctx context.Context, ready func()) error {
 	defer stop()
 	m.group.Go(func() { m.kernel.run(services, fuseNotifier{server}, func(n int) { m.count.told.Add(int64(n)) }) })
 	m.group.Go(func() { m.follow(services) })
+	m.group.Go(func() { m.tends(services) })
 	var replaying sync.WaitGroup
 	if m.opt.Inotify {
 		m.replay.begin()
@@ -83,23 +90,81 @@ func (m *FS) end(server *fuse.Server, served <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(context.Background(), leave)
 	defer cancel()
 	flushed := m.Flush(ctx)
-	err := server.Unmount()
+	err := m.unmount(server, served)
+	if again := m.Flush(ctx); flushed == nil { // what the last closes left
+		flushed = again
+	}
+	return errors.Join(err, m.leftOver(flushed))
+}
+
+// unmount takes the mount away when nobody uses it any more, or when it has
+// waited long enough for that: a process that ends leaves no dead mount point.
+func (m *FS) unmount(server *fuse.Server, served <-chan struct{}) error {
+	err := m.unmountIdle(server, served)
+	if err == nil {
+		<-served
+		return nil
+	}
+	if unix.Unmount(m.opt.Dir, unix.MNT_FORCE) != nil && unix.Unmount(m.opt.Dir, unix.MNT_DETACH) != nil {
+		_ = fusermountAway(m.opt.Dir, nil) // an ordinary user: it goes on for those who have it open
+	}
+	select {
+	case <-served:
+	case <-time.After(last):
+	}
+	return fmt.Errorf("unmount %s: %w", m.opt.Dir, err)
+}
+
+// unmountIdle unmounts as soon as nobody uses the mount.
+func (m *FS) unmountIdle(server *fuse.Server, served <-chan struct{}) error {
+	select {
+	case <-served: // somebody else has unmounted it
+		return nil
+	default:
+	}
+	var err error
+	for wait, end := 50*time.Millisecond, time.Now().Add(idle); time.Now().Before(end); wait = min(2*wait, time.Second) {
+		before := err
+		if err = server.Unmount(); err == nil {
+			return nil
+		}
+		if before == nil {
+			m.log.Warn("mount is in use, waiting for that to end", "dir", m.opt.Dir, "most", idle.String())
+		}
+		select {
+		case <-served:
+			return nil
+		case <-time.After(wait):
+		}
+	}
+	if strings.Contains(err.Error(), "busy") {
+		return ErrBusy
+	}
+	return err
+}
+
+// point makes sure that something can be mounted at the mount point.
+func (m *FS) point() error {
+	if err := hasDevice("/dev/fuse"); err != nil {
+		return fmt.Errorf("mount %s: %w", m.opt.Dir, err)
+	}
+	if mountedAt(m.opt.Dir) {
+		return fmt.Errorf("mount %s: %w", m.opt.Dir, ErrInUse)
+	}
+	if err := os.MkdirAll(m.opt.Dir, 0o755); err != nil {
+		return fmt.Errorf("%w: %w", ErrPoint, err)
+	}
+	names, err := os.ReadDir(m.opt.Dir)
 	if err != nil {
-		err = fmt.Errorf("unmount %s: %w", m.opt.Dir, err)
-		_ = unix.Unmount(m.opt.Dir, unix.MNT_FORCE)
-		_ = unix.Unmount(m.opt.Dir, unix.MNT_DETACH)
+		return fmt.Errorf("%w: %w", ErrPoint, err)
 	}
-	<-served
-	if flushed == nil {
-		flushed = m.Flush(ctx) // what the last closes left
+	if len(names) > 0 && !m.opt.NonEmpty {
+		return fmt.Errorf("mount %s: %w", m.opt.Dir, ErrNotEmpty)
 	}
-	return errors.Join(err, flushed)
+	return nil
 }
 
 func (m *FS) mount() (*fuse.Server, error) {
-	if err := os.MkdirAll(m.opt.Dir, 0o755); err != nil {
-		return nil, fmt.Errorf("mount point: %w", err)
-	}
 	r := &observed{&raw{RawFileSystem: fuse.NewDefaultRawFileSystem(), m: m}, m.opt.Seen}
 	opts := &fuse.MountOptions{
 		Name: "skyagent", FsName: m.opt.Name, AllowOther: m.opt.AllowOther,

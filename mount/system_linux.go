@@ -18,6 +18,14 @@ func fusermountAway(dir string, err error) error {
 	return nil
 }
 
+// hasDevice returns an error when the kernel's FUSE device is not at path.
+func hasDevice(path string) error {
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("%w: %w", ErrNoDevice, err)
+	}
+	return nil
+}
+
 // mountedAt reports whether a FUSE file system is mounted at dir.
 func mountedAt(dir string) bool {
 	var fs unix.Statfs_t

@@ -43,7 +43,7 @@ The flags of mounts go to all mounts of the task, those of copies to all copies.
 			if f.file == "" {
 				return usageIn(cmd, errors.New("which task? name its file with -f"))
 			}
-			if err := f.mount.mounter.check(cmd.Flags()); err != nil {
+			if err := f.mount.check(cmd.Flags()); err != nil {
 				return err
 			}
 			return p.serve(cmd.Context(), f)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,12 +17,13 @@ import (
 	"github.com/skyagent/skyagent/metrics"
 	"github.com/skyagent/skyagent/mount"
 	"github.com/skyagent/skyagent/mount/blocks"
+	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/syncer"
 )
 
 type mountFlags struct {
 	readOnly, allowOther, writeBack, inotify bool
-	locks, symlinks, xattrs                  bool
+	locks, symlinks, xattrs, nonEmpty        bool
 	uid, gid                                 uint32
 	umask                                    umask
 	cacheDir                                 string
@@ -44,8 +46,11 @@ mounts change, and what is written through it is announced to nobody.
 A storage named flush is mounted by its URL: skyagent mount flush is a command.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.mounter.check(cmd.Flags()); err != nil {
+			if err := f.check(cmd.Flags()); err != nil {
 				return err
+			}
+			if args[1] == "" {
+				return usageHint(errors.New("the mount point has no name"), "name a directory: skyagent mount STORAGE DIR")
 			}
 			return p.mount(cmd.Context(), args[0], args[1], f)
 		},
@@ -63,6 +68,7 @@ func newMountFlags() mountFlags {
 func (f *mountFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.readOnly, "read-only", false, "refuse all writes")
 	flags.BoolVar(&f.allowOther, "allow-other", false, "let other users in, too")
+	flags.BoolVar(&f.nonEmpty, "allow-non-empty", false, "mount over a directory that holds something, which is hidden meanwhile")
 	flags.BoolVar(&f.writeBack, "write-back", false, "close returns at once; uploads follow from a journal that survives a crash")
 	flags.BoolVar(&f.locks, "locks", false, "flock and POSIX locks hold between workers, too; needs a bus with JetStream")
 	flags.BoolVar(&f.symlinks, "symlinks", false, "symlinks can be made and are followed; else they are files that hold their targets")
@@ -81,12 +87,25 @@ func (f *mountFlags) register(flags *pflag.FlagSet) {
 	f.mounter.register(flags)
 }
 
+// check returns what is wrong with the flags by themselves.
+func (f *mountFlags) check(flags *pflag.FlagSet) error {
+	for name, d := range map[string]time.Duration{"timeout": f.timeout, "reconcile": f.reconcile} {
+		if d <= 0 {
+			return usageHint(fmt.Errorf("--%s %s is no time to wait", name, d), "give a time above zero: 30s, 5m")
+		}
+	}
+	return f.mounter.check(flags)
+}
+
 func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) error {
 	t, err := p.named(ctx, storage)
 	if err != nil {
 		return err
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	if err := apart(t.location, dir); err != nil {
 		return err
 	}
 	if f.mounter.kind != "" { // before anything is asked of the store
@@ -104,6 +123,25 @@ func (p *program) mount(ctx context.Context, storage, dir string, f mountFlags) 
 		return err
 	}
 	return pt.agent.run(ctx, l)
+}
+
+// apart returns an error when a bucket that is a directory and a mount point lie
+// in each other: one would show, or hide, the other.
+func apart(at objstore.Location, dir string) error {
+	if at.Scheme != "file" {
+		return nil
+	}
+	bucket, dir := resolved(filepath.FromSlash(at.Bucket)), resolved(dir)
+	if within(dir, bucket) || within(bucket, dir) {
+		return usageHint(fmt.Errorf("mount point %s and bucket %s lie in each other", dir, at.URL()), "choose a directory outside the bucket")
+	}
+	return nil
+}
+
+// within reports whether path is dir or lies below it.
+func within(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // mountUploads is where a mount's unfinished uploads are remembered. Another
@@ -143,19 +181,22 @@ func (pt *part) mountFS(ctx context.Context, dir string, f mountFlags) (loop, er
 	if !f.readOnly {
 		if seal, err = syncer.PublishWriter(ctx, pt.store, pt.key.ID(), pt.key.Public()); err != nil {
 			cache.Close()
-			return loop{}, withHint(err, "mount it with --read-only, or use credentials that may write the bucket")
+			if errors.Is(err, fs.ErrPermission) {
+				err = withHint(err, "mount it with --read-only, or use credentials that may write the bucket")
+			}
+			return loop{}, err
 		}
 	}
-	fs, b := pt.newMount(dir, p.mountState(t, dir), cache, seal, f)
-	pt.undo = append(pt.undo, pt.set.AddMount(t.token(), func() metrics.Mount { return mountMetrics(fs.Status(), cache.Stats()) }))
-	pt.oblige(ownMount{fs})
-	pt.report(pt.presence(mountID(dir), "mount", "MOUNT", dir), func(r *agentRecord) { describeMount(r, fs.Status()) })
+	m, b := pt.newMount(dir, p.mountState(t, dir), cache, seal, f)
+	pt.undo = append(pt.undo, pt.set.AddMount(t.token(), func() metrics.Mount { return mountMetrics(m.Status(), cache.Stats()) }))
+	pt.oblige(ownMount{m})
+	pt.report(pt.presence(mountID(dir), "mount", "MOUNT", dir), func(r *agentRecord) { describeMount(r, m.Status()) })
 	return loop{
 		part: pt,
 		run: func(ctx context.Context) error {
-			err := fs.Run(ctx, func() {
+			err := m.Run(ctx, func() {
 				pt.setReady()
-				p.sayMounted(fs.Status(), pt, dir, time.Since(began))
+				p.sayMounted(m.Status(), pt, dir, time.Since(began))
 			})
 			if err == nil {
 				p.ui.say("unmounted %s", dir)
@@ -197,7 +238,7 @@ func (pt *part) newMount(dir, state string, cache *blocks.Cache, seal string, f 
 		Sources:  func(ctx context.Context) ([]string, error) { return syncer.Sources(ctx, pt.store) },
 		Logs:     func(source string) *manifest.Log { return syncer.OpenLog(pt.store, source) },
 		Notes:    syncer.OpenNotes(pt.store),
-		ReadOnly: f.readOnly, AllowOther: f.allowOther, WriteBack: f.writeBack, Inotify: f.inotify, Symlinks: f.symlinks, Xattrs: f.xattrs,
+		ReadOnly: f.readOnly, AllowOther: f.allowOther, NonEmpty: f.nonEmpty, WriteBack: f.writeBack, Inotify: f.inotify, Symlinks: f.symlinks, Xattrs: f.xattrs,
 		UID: f.uid, GID: f.gid, Umask: uint32(f.umask), Deadline: f.timeout, Reconcile: f.reconcile, Seen: pt.set.MountOperation, Log: pt.log,
 	}
 	if f.locks {
@@ -271,4 +312,12 @@ func describeMount(r *agentRecord, st mount.Status) {
 	if st.Conflicts > 0 {
 		r.Left = append(r.Left, fmt.Sprintf("%s kept beside", plural(st.Conflicts, "conflicting write")))
 	}
+}
+
+// leftHint says how what a mount could not bring to the bucket gets there.
+func leftHint(left *mount.LeftError) string {
+	if len(left.Lost) > 0 {
+		return "before the next stop, wait until skyagent mount flush says that all is in the bucket"
+	}
+	return "it is kept on this machine: mount again at the same directory when the store takes it"
 }

@@ -35,7 +35,7 @@ func (f *mounterFlags) register(flags *pflag.FlagSet) {
 }
 
 // ownFlags are the flags that only skyagent's own file system has.
-var ownFlags = []string{"read-only", "allow-other", "write-back", "inotify", "uid", "gid", "umask", "cache-dir", "cache-size", "timeout", "reconcile"}
+var ownFlags = []string{"read-only", "allow-other", "allow-non-empty", "write-back", "inotify", "uid", "gid", "umask", "cache-dir", "cache-size", "timeout", "reconcile"}
 
 func (f mounterFlags) check(flags *pflag.FlagSet) error {
 	isExec := f.kind == string(mounter.Exec)

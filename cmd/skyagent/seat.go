@@ -219,7 +219,7 @@ func (s *seat) look(ctx context.Context) (key string, err error) {
 		return "", err
 	}
 	if s.makes() {
-		if err := below.CreateBucket(ctx); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := s.makeBucket(ctx, below); err != nil {
 			return "", err
 		}
 	}
@@ -239,6 +239,19 @@ func (s *seat) look(ctx context.Context) (key string, err error) {
 		return "", withHint(fmt.Errorf("%s: there is neither an object nor a prefix of that name", s.mount.Location.URL()), "check the URI")
 	}
 	return s.mount.Location.Prefix, err
+}
+
+// makeBucket makes the bucket, and marks it as one of ours. One that is there is
+// left as it is.
+func (s *seat) makeBucket(ctx context.Context, store objstore.Store) error {
+	err := store.CreateBucket(ctx)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.agent.p.markMade(ctx, target{name: s.mount.Name, location: s.mount.Location})
 }
 
 // makes reports whether the bucket is the worker's to make.

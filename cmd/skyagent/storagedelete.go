@@ -27,6 +27,7 @@ const (
 	deleteAtOnce  = 4           // storages
 	deleteBatch   = 1000        // keys a request
 	deleteBatches = 8           // requests at a time, a storage
+	deleteTries   = 3           // while others write
 	leavePatience = time.Minute // for watches, replicas and mounts to end
 	leaveLook     = 50 * time.Millisecond
 )
@@ -257,13 +258,7 @@ func (p *program) removeBucket(ctx context.Context, t target) (removal, error) {
 		return removal{theirs: true}, err
 	}
 	word := p.beginLastWord(ctx, t)
-	deleted, err := p.emptyBucket(ctx, store)
-	if err == nil {
-		err = store.DeleteBucket(ctx)
-	}
-	if errors.Is(err, objstore.ErrNoBucket) {
-		err = nil // somebody else was faster
-	}
+	deleted, err := p.emptyAndDelete(ctx, t, store)
 	if err != nil {
 		word.give(ctx)
 		return removal{}, err
@@ -273,6 +268,27 @@ func (p *program) removeBucket(ctx context.Context, t target) (removal, error) {
 		removeEmpty(filepath.Dir(filepath.FromSlash(t.location.Bucket)), p.places.buckets)
 	}
 	return removal{deleted: deleted}, nil
+}
+
+// emptyAndDelete deletes all objects, and then the bucket. A watch of another
+// machine may still write: then it has the mark again, and is emptied anew.
+func (p *program) emptyAndDelete(ctx context.Context, t target, store objstore.Store) (deleted int64, err error) {
+	for range deleteTries {
+		var n int64
+		n, err = p.emptyBucket(ctx, store)
+		deleted += n
+		if err == nil {
+			err = store.DeleteBucket(ctx)
+		}
+		switch {
+		case errors.Is(err, objstore.ErrNoBucket): // somebody else was faster
+			return deleted, nil
+		case !errors.Is(err, objstore.ErrNotEmpty):
+			return deleted, err
+		}
+		err = errors.Join(err, p.markMade(ctx, t))
+	}
+	return deleted, err
 }
 
 // emptyBucket deletes all objects, and draws how far it is.

@@ -172,6 +172,7 @@ func hintFor(err error) string {
 		guarded *syncer.GuardedError
 		version *manifest.VersionError
 		problem storage.Problem
+		left    *mount.LeftError
 	)
 	switch {
 	case errors.As(err, &known):
@@ -190,6 +191,16 @@ func hintFor(err error) string {
 		return "update skyagent on this machine"
 	case errors.Is(err, syncer.ErrLeaseGone), errors.Is(err, manifest.ErrGap):
 		return "if the bucket was emptied, remove its .skyagent/ too and start again: everything is pushed anew"
+	case errors.Is(err, mount.ErrNotEmpty):
+		return "choose an empty directory, or hide what is there by --allow-non-empty"
+	case errors.Is(err, mount.ErrPoint):
+		return "choose a directory that you may make or read"
+	case errors.Is(err, mount.ErrNoDevice):
+		return "run modprobe fuse; give a container the device: --device /dev/fuse --cap-add SYS_ADMIN"
+	case errors.Is(err, mount.ErrBusy):
+		return "end the programs that use it first; fuser -vm DIR names them"
+	case errors.As(err, &left):
+		return leftHint(left)
 	case errors.Is(err, mount.ErrInUse):
 		return "unmount it first, or choose another directory; skyagent status shows who mounts"
 	case errors.Is(err, syncer.ErrInUse):

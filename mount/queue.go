@@ -242,15 +242,15 @@ func inOrder(a, b *job) int { return cmp.Compare(a.number, b.number) }
 // stuck returns why j goes no further by itself, nil when it does: it was refused
 // since round, or waits for one that was. refusal is closed when that may have
 // changed.
-func (q *queue) stuck(j *job, round int) (why error, refusal <-chan struct{}) {
+func (q *queue) stuck(j *job, round int) (refusal <-chan struct{}, why error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for ; j != nil; j = j.next() {
 		if _, open := q.open[j]; open && j.refused >= round {
-			return j.trouble, q.refusal
+			return q.refusal, j.trouble
 		}
 	}
-	return nil, q.refusal
+	return q.refusal, nil
 }
 
 // next returns the job that j waits for, nil when there is none. The queue's
@@ -271,7 +271,7 @@ func (q *queue) drain(ctx context.Context) error {
 		if err != nil || len(stuck) == 0 {
 			return err
 		}
-		if why, _ := q.stuck(stuck[0], round); why != nil && len(stuck) == len(jobs) {
+		if _, why := q.stuck(stuck[0], round); why != nil && len(stuck) == len(jobs) {
 			return why
 		}
 		jobs = stuck
@@ -282,7 +282,7 @@ func (q *queue) drain(ctx context.Context) error {
 func (q *queue) pass(ctx context.Context, jobs []*job, round int) (left []*job, err error) {
 	for _, j := range jobs {
 		for j.isOpen() {
-			why, refusal := q.stuck(j, round)
+			refusal, why := q.stuck(j, round)
 			if why != nil {
 				left = append(left, j)
 				break

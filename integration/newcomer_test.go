@@ -31,7 +31,7 @@ func TestNewcomer(t *testing.T) {
 	speak(t, clone, env, command, "watching ")
 	t.Logf("%q was watching after %v", command, since(began))
 	replica := filepath.Join(home, "replica")
-	speak(t, clone, env, "go run ./cmd/skyagent copy datasets "+replica, "following ")
+	speak(t, clone, env, strings.Replace(command, "watch ~/datasets", "copy datasets "+replica, 1), "following ")
 	write(t, filepath.Join(home, "datasets", "saved"), "by a newcomer")
 	waitFor(t, "save on the replica", func() bool { return read(t, filepath.Join(replica, "saved")) == "by a newcomer" })
 	t.Logf("a newcomer's save was on the replica %v after the first command", since(began))

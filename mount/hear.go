@@ -171,10 +171,9 @@ func (m *FS) install(f manifest.File, fromLog bool) *node {
 		m.replay.add(f.Path, echoMade)
 	case n.is(isDir):
 		return nil
-	case n.rev == objstore.Rev(f.Rev) && n.is(isLink) == f.IsLink():
-		if n.file != nil && n.file.dirty.Load() {
-			return n
-		}
+	case n.rev == objstore.Rev(f.Rev) && n.is(isLink) == f.IsLink() && n.file != nil && n.file.dirty.Load():
+		return n
+	case n.rev == objstore.Rev(f.Rev) && n.is(isLink) == f.IsLink() && !n.contradicts(f):
 		m.tellAttr(n)
 	default:
 		n = m.tree.replace(n)
@@ -358,6 +357,13 @@ func (m *FS) believeAgain(p manifest.Path) {
 	if m.doubts[p]--; m.doubts[p] == 0 {
 		delete(m.doubts, p)
 	}
+}
+
+// contradicts reports whether n cannot have the content of f, though it has its
+// revision: a server that keeps objects as files (versitygw) may have described
+// the version before by the revision of the next. The tree's mutex is held.
+func (n *node) contradicts(f manifest.File) bool {
+	return n.size != f.Size || !n.hash.IsZero() && !f.Hash.IsZero() && n.hash != f.Hash
 }
 
 // differs reports whether n, nil for nothing, is not f. The tree's mutex is held.

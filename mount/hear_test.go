@@ -124,3 +124,34 @@ func TestLateNews(t *testing.T) {
 		t.Error("news of another file were not taken")
 	}
 }
+
+// TestMixedAnswer has the store describe a version by the revision of the next,
+// which is then announced: whoever looks up the name gets another node, with
+// nothing in the kernel's cache.
+func TestMixedAnswer(t *testing.T) {
+	m, f := mounted(t, func(store objstore.Store) objstore.Store { return store })
+	mixed := f
+	mixed.Rev, mixed.Hash = "next", manifest.Sum([]byte("before!"))
+	install := func(f manifest.File) *node {
+		m.tree.mu.Lock()
+		defer m.tree.mu.Unlock()
+		return m.install(f, false)
+	}
+	before := install(mixed)
+	m.tree.mu.Lock()
+	m.tree.take(before) // a look-up
+	m.tree.mu.Unlock()
+	next := mixed
+	next.Hash = manifest.Sum([]byte("content"))
+	m.take(manifest.Write{Change: manifest.Change{Op: manifest.Put, File: next}, Prev: f.Rev}, false)
+	m.tree.mu.RLock()
+	now := m.tree.find("a")
+	same := now == before
+	m.tree.mu.RUnlock()
+	if same || now.hash != next.Hash {
+		t.Errorf("the node is the same: %t", same)
+	}
+	if again := install(next); again != now {
+		t.Error("what is known already made another node")
+	}
+}

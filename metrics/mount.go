@@ -4,7 +4,7 @@ import "time"
 
 // A Mount is what a mount counts, at one moment.
 type Mount struct {
-	Generation, Files, Bytes, Open, Pending float64
+	Generation, Files, Bytes, Open, Pending, Staged float64
 	Trusted                                 bool // the bus is: nothing that is announced is missed
 	Degraded                                bool
 
@@ -33,6 +33,7 @@ var mountColumns = []column[Mount]{
 	now("mount_files", "Files in the tree.", func(t Mount) float64 { return t.Files }),
 	now("mount_bytes", "Bytes of the files in the tree.", func(t Mount) float64 { return t.Bytes }),
 	now("mount_open_handles", "Files and directories that programs have open.", func(t Mount) float64 { return t.Open }),
+	now("mount_staged_bytes", "Bytes of files that were written here and are open, or not in the bucket yet.", func(t Mount) float64 { return t.Staged }),
 	now("mount_pending_changes", "Changes made here that are not in the bucket yet.", func(t Mount) float64 { return t.Pending }),
 	now("mount_bus_trusted", "1 while nothing that is announced is missed; opens ask the store else.", func(t Mount) float64 { return flag(t.Trusted) }).ofLeast(),
 	total("mount_uploads_total", "Contents brought to the bucket.", func(t Mount) float64 { return t.Uploads }),

@@ -110,8 +110,17 @@ func (m *FS) staged(f *file) error {
 	if err != nil && base != nil {
 		base.Close()
 	}
-	f.stage = s
+	f.stage = m.counted(s)
 	return err
+}
+
+// counted takes s, nil for none, into the sum of staged bytes.
+func (m *FS) counted(s *stage) *stage {
+	if s != nil {
+		s.total = &m.count.staged
+		s.count()
+	}
+	return s
 }
 
 // writable makes sure that there is a stage, and that nothing in the journal
@@ -139,7 +148,7 @@ func (m *FS) empty(f *file) error {
 	if f.stage != nil {
 		f.stage.close()
 	}
-	f.stage = s
+	f.stage = m.counted(s)
 	m.changed(f)
 	return nil
 }

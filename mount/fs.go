@@ -74,7 +74,7 @@ type FS struct {
 }
 
 type counts struct {
-	uploads, uploaded, conflicts, failed, heard, asked, told, reconciled atomic.Int64
+	uploads, uploaded, conflicts, failed, heard, asked, told, reconciled, staged atomic.Int64
 }
 
 // New returns an FS that has not touched anything yet.
@@ -109,7 +109,7 @@ func (m *FS) Status() Status {
 		s.Reason = waitsFor(n, err)
 	}
 	s.Open, s.Pending = m.handles.len(), m.queue.changing()
-	s.Trusted = m.trust.Load()
+	s.Trusted, s.Staged = m.trust.Load(), m.count.staged.Load()
 	c := &m.count
 	s.Uploads, s.UploadedBytes, s.Conflicts, s.Failed = c.uploads.Load(), c.uploaded.Load(), c.conflicts.Load(), c.failed.Load()
 	s.Heard, s.Asked, s.Invalidations, s.Reconciled = c.heard.Load(), c.asked.Load(), c.told.Load(), c.reconciled.Load()

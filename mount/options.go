@@ -94,8 +94,9 @@ type Status struct {
 	Trusted bool // nothing that is announced is missed; opens ask the store else
 	Files   int
 	Bytes   int64
-	Open    int // handles
-	Pending int // changes that are not in the bucket yet
+	Open    int   // handles
+	Pending int   // changes that are not in the bucket yet
+	Staged  int64 // bytes of files that are being written, or were and are open
 	Pos     manifest.Position
 	Reason  string   // why it is not in step; "" when it is
 	GivenUp []string // the last changes of names that the store refused for good

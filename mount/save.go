@@ -238,7 +238,7 @@ func (m *FS) resumePut(e entry) error {
 	}
 	f.cond = objstore.Cond{If: objstore.Rev(e.Rev), Absent: e.Rev == ""}
 	f.former.Rev, f.former.Size = f.cond.If, 0
-	f.stage = &stage{file: file, size: e.File.Size, name: e.Stage}
+	f.stage = m.counted(&stage{file: file, size: e.File.Size, name: e.Stage})
 	f.gen, f.asked, f.stood, f.line = 1, 1, e.Stage, e.Line
 	f.kept.Store(e.ID)
 	f.dirty.Store(true)

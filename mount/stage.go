@@ -28,6 +28,9 @@ type stage struct {
 	size int64
 	name string // of the file, while it is in the journal
 
+	total   *atomic.Int64 // of all stages of a mount, in bytes; nil counts nothing
+	counted int64         // of it, for this one
+
 	base    *blocks.Reader // nil when nothing of the former content shows
 	full    int64          // its size
 	reach   int64          // up to where the former content shows
@@ -67,7 +70,19 @@ func newStage(dir string, base *blocks.Reader, size int64) (*stage, error) {
 	return s, nil
 }
 
+// count brings the total up to date with the size.
+func (s *stage) count() {
+	if s.total != nil {
+		s.total.Add(s.size - s.counted)
+		s.counted = s.size
+	}
+}
+
 func (s *stage) close() {
+	if s.total != nil {
+		s.total.Add(-s.counted)
+		s.counted, s.total = 0, nil
+	}
 	if s.base != nil {
 		s.base.Close()
 	}
@@ -191,6 +206,7 @@ func (s *stage) writeAt(ctx context.Context, p []byte, off int64) error {
 	}
 	s.touch(min(off, s.size), end) // a gap beyond the end is changed, too
 	s.size = max(s.size, end)
+	s.count()
 	return nil
 }
 
@@ -277,6 +293,7 @@ func (s *stage) truncate(ctx context.Context, size int64) error {
 	}
 	s.touch(min(size, s.size), max(size, s.size))
 	s.size = size
+	s.count()
 	return nil
 }
 

@@ -193,3 +193,34 @@ func TestStageDiskFull(t *testing.T) {
 		t.Errorf("the stage holds %q, want %q", got, want)
 	}
 }
+
+// TestStagedBytes sums up stages as they grow, shrink and go.
+func TestStagedBytes(t *testing.T) {
+	m := &FS{}
+	want := func(n int64) {
+		t.Helper()
+		if got := m.count.staged.Load(); got != n {
+			t.Errorf("%d bytes are staged, want %d", got, n)
+		}
+	}
+	var stages []*stage
+	for range 2 {
+		s, err := newStage(t.TempDir(), nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stages = append(stages, m.counted(s))
+		if err := s.writeAt(t.Context(), make([]byte, 100), 50); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(300)
+	if err := stages[0].truncate(t.Context(), 10); err != nil {
+		t.Fatal(err)
+	}
+	want(160)
+	stages[1].close()
+	want(10)
+	stages[0].close()
+	want(0)
+}

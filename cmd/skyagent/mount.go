@@ -284,7 +284,7 @@ func (p *program) sayMounted(st mount.Status, pt *part, dir string, took time.Du
 func mountMetrics(st mount.Status, c blocks.Stats) metrics.Mount {
 	return metrics.Mount{
 		Generation: float64(st.Pos.Generation), Degraded: st.Reason != "",
-		Files: float64(st.Files), Bytes: float64(st.Bytes), Open: float64(st.Open), Pending: float64(st.Pending), Trusted: st.Trusted,
+		Files: float64(st.Files), Bytes: float64(st.Bytes), Open: float64(st.Open), Pending: float64(st.Pending), Staged: float64(st.Staged), Trusted: st.Trusted,
 		Uploads: float64(st.Uploads), UploadedBytes: float64(st.UploadedBytes), Conflicts: float64(st.Conflicts), Failed: float64(st.Failed),
 		Heard: float64(st.Heard), Asked: float64(st.Asked), Invalidations: float64(st.Invalidations), Reconciled: float64(st.Reconciled),
 		Hits: float64(c.Hits), Misses: float64(c.Misses),

@@ -5,8 +5,8 @@ import "time"
 // A Mount is what a mount counts, at one moment.
 type Mount struct {
 	Generation, Files, Bytes, Open, Pending, Staged float64
-	Trusted                                 bool // the bus is: nothing that is announced is missed
-	Degraded                                bool
+	Trusted                                         bool // the bus is: nothing that is announced is missed
+	Degraded                                        bool
 
 	Uploads, UploadedBytes, Conflicts, Failed float64
 	Heard, Asked, Invalidations, Reconciled   float64

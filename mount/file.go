@@ -376,8 +376,13 @@ func (m *FS) send(ctx context.Context, f *file, p manifest.Path) (manifest.Write
 // second reports whether err says that somebody else wrote first: the object is
 // another one, or gone.
 func second(err error) bool {
-	return errors.Is(err, objstore.ErrPrecondition) ||
-		errors.Is(err, fs.ErrNotExist) && !errors.Is(err, objstore.ErrNoBucket)
+	return errors.Is(err, objstore.ErrPrecondition) || absent(err)
+}
+
+// absent reports whether err says that there is no such object: the bucket is
+// there, and was asked.
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) && !errors.Is(err, objstore.ErrNoBucket)
 }
 
 // sentBefore finds out whether the object that stands in the way is this very

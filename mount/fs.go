@@ -398,7 +398,7 @@ func (m *FS) errno(err error) syscall.Errno {
 		return syscall.EINTR
 	case errors.Is(err, fs.ErrPermission):
 		return syscall.EACCES
-	case errors.Is(err, fs.ErrNotExist) && !errors.Is(err, objstore.ErrNoBucket):
+	case absent(err):
 		return syscall.ENOENT
 	}
 	m.log.Warn("answered with an input/output error", "err", err)

@@ -2,9 +2,7 @@ package mount
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/skyagent/skyagent/manifest"
@@ -263,7 +261,7 @@ func (m *FS) ask(ctx context.Context, j *job, p manifest.Path, announced objstor
 	defer m.tree.mu.Unlock()
 	n := m.tree.find(p)
 	switch {
-	case errors.Is(err, objstore.ErrNoBucket), err != nil && !errors.Is(err, fs.ErrNotExist):
+	case err != nil && !absent(err):
 		return err
 	case j.overtaken(string(p)):
 	case err != nil && n != nil && !n.is(isDir) && n.rev != "":
@@ -302,7 +300,7 @@ func (m *FS) askDir(ctx context.Context, j *job, p manifest.Path) error {
 	defer m.tree.mu.Unlock()
 	n := m.tree.find(p)
 	switch {
-	case errors.Is(err, objstore.ErrNoBucket), err != nil && !errors.Is(err, fs.ErrNotExist):
+	case err != nil && !absent(err):
 		return err
 	case j.overtaken(markerKey(p)):
 	case err == nil:

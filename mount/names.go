@@ -215,7 +215,7 @@ func (m *FS) deleteOurs(ctx context.Context, key string, rev objstore.Rev, began
 	if rev != "" && time.Since(began) > late {
 		info, err := m.opt.Store.Head(ctx, key)
 		switch {
-		case errors.Is(err, fs.ErrNotExist) && !errors.Is(err, objstore.ErrNoBucket):
+		case absent(err):
 			return false, nil
 		case err != nil:
 			return false, err
@@ -297,10 +297,7 @@ func (m *FS) waiting(n *node) []*node {
 			list = append(list, n)
 		}
 	}
-	note(n)
-	if n.is(isDir) {
-		n.below(note)
-	}
+	n.each(note)
 	return list
 }
 
@@ -335,18 +332,14 @@ func (n *node) heirAt(p manifest.Path) *heir {
 // disinherit removes, before n is moved, what it and the files below it were to
 // replace where they are now: nothing will come there. The tree's mutex is held.
 func (m *FS) disinherit(n *node) {
-	drop := func(n *node) {
+	n.each(func(n *node) {
 		if n.is(isDir) || n.file == nil || n.rev != "" {
 			return
 		}
 		if p := n.path(); !m.queue.busy(string(p)) {
 			m.removeObject(string(p), n.heirAt(p).rev, nil)
 		}
-	}
-	drop(n)
-	if n.is(isDir) {
-		n.below(drop)
-	}
+	})
 }
 
 // A move is an object whose file has another name.
@@ -367,10 +360,7 @@ func (m *FS) objects(n *node) []move {
 			list = append(list, move{n, string(n.path())}) // there when its turn comes
 		}
 	}
-	note(n)
-	if n.is(isDir) {
-		n.below(note)
-	}
+	n.each(note)
 	return list
 }
 
@@ -475,7 +465,7 @@ func (m *FS) copyOver(ctx context.Context, c *carriage) error {
 	f.Path = manifest.Path(c.to)
 	if time.Since(c.began) > late {
 		info, err := m.opt.Store.Head(ctx, c.to)
-		if err != nil && (!errors.Is(err, fs.ErrNotExist) || errors.Is(err, objstore.ErrNoBucket)) {
+		if err != nil && !absent(err) {
 			return err
 		}
 		if err == nil && info.Rev != prev {

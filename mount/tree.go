@@ -158,6 +158,12 @@ func (n *node) names() []string {
 	return names
 }
 
+// each calls visit for n and for all below it, parents first.
+func (n *node) each(visit func(*node)) {
+	visit(n)
+	n.below(visit)
+}
+
 // below calls visit for every file and directory below dir, parents first.
 func (n *node) below(visit func(*node)) {
 	for kid := range n.kids.all() {

@@ -37,7 +37,7 @@ func NATS(t testing.TB, opts NATSOptions) *NATSServer {
 	}
 	s.process = launch(t, func(addr string) *process {
 		return &process{
-			path: path, addr: addr, ready: greetsNATS, env: environ(),
+			path: path, addr: addr, ready: greets("INFO "), env: environ(),
 			args: append([]string{"--addr", "127.0.0.1", "--port", port(addr)}, args...),
 		}
 	})
@@ -60,17 +60,19 @@ func (o NATSOptions) args(dir, store string) ([]string, error) {
 	return append(args, o.Args...), nil
 }
 
-// greetsNATS waits for the INFO line that a NATS server begins with.
-func greetsNATS(addr string) error {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
-	if err != nil {
+// greets returns what waits for the line that a server begins with.
+func greets(prefix string) func(addr string) error {
+	return func(addr string) error {
+		conn, err := net.DialTimeout("tcp", addr, time.Second)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(time.Second))
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		if err == nil && !strings.HasPrefix(line, prefix) {
+			err = fmt.Errorf("greeted by %q", line)
+		}
 		return err
 	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(time.Second))
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	if err == nil && !strings.HasPrefix(line, "INFO ") {
-		err = fmt.Errorf("greeted by %q", line)
-	}
-	return err
 }

@@ -1,16 +1,12 @@
 package servers
 
 import (
-	"bufio"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"strings"
 	"testing"
-	"time"
 )
 
 // An SSHServer is a real sshd that lets this user in, by a key of the test's own.
@@ -47,7 +43,7 @@ func Sshd(t testing.TB) *SSHServer {
 		s.Port = port(addr)
 		conf := filepath.Join(s.dir, "sshd_config")
 		write(t, conf, s.serverConfig())
-		return &process{path: path, addr: addr, ready: greetsSSH, env: environ(), args: []string{"-D", "-e", "-f", conf}}
+		return &process{path: path, addr: addr, ready: greets("SSH-2.0-"), env: environ(), args: []string{"-D", "-e", "-f", conf}}
 	})
 	s.Config = filepath.Join(s.dir, "ssh_config")
 	write(t, s.Config, s.ClientConfig(s.Host))
@@ -129,19 +125,4 @@ func write(t testing.TB, file, content string) {
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// greetsSSH waits for the line that an SSH server begins with.
-func greetsSSH(addr string) error {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(time.Second))
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	if err == nil && !strings.HasPrefix(line, "SSH-2.0-") {
-		err = fmt.Errorf("greeted by %q", line)
-	}
-	return err
 }

@@ -1,0 +1,269 @@
+package ignore
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// tree writes files, by name, below a new directory.
+func tree(t *testing.T, root string, files map[string]string) string {
+	t.Helper()
+	for name, content := range files {
+		write(t, filepath.Join(root, name), content)
+	}
+	return root
+}
+
+func plain(t *testing.T) string { return t.TempDir() }
+
+// TestRules shows what is kept of sources that are, have or are part of work
+// trees, and of others.
+func TestRules(t *testing.T) {
+	hermetic(t)
+	for _, c := range []struct {
+		name  string
+		in    func(*testing.T) string
+		files map[string]string
+		keep  []string
+	}{
+		{"nobody's rules outside of a work tree", plain,
+			map[string]string{".gitignore": "a", "a": "", "b": ""},
+			[]string{".gitignore", "a", "b"}},
+		{"git's in one", repository,
+			map[string]string{".gitignore": "a", "a": "", "b": "", "sub/a": "", "sub/.gitignore": "!a\nb", "sub/b": ""},
+			[]string{".gitignore", "b", "sub/.gitignore", "sub/a"}},
+		{".skyignore in place of git's", repository,
+			map[string]string{".gitignore": "a", ".skyignore": "b", "a": "", "b": "", "sub/.gitignore": "*", "sub/c": ""},
+			[]string{".gitignore", ".skyignore", "a", "sub/.gitignore", "sub/c"}},
+		{"an empty .skyignore ignores nothing", repository,
+			map[string]string{".gitignore": "a", ".skyignore": "", "a": ""},
+			[]string{".gitignore", ".skyignore", "a"}},
+		{"a .skyignore below the root counts when the root has one", plain,
+			map[string]string{".skyignore": "*.b\n!keep.b", "sub/.skyignore": "!x.b\n/c", "sub/x.b": "", "sub/c": "", "sub/d/c": "", "y.b": "", "keep.b": "", ".h.b": ""},
+			[]string{".skyignore", "keep.b", "sub/.skyignore", "sub/d/c", "sub/x.b"}},
+		{"a .skyignore below the root alone does not", plain,
+			map[string]string{"sub/.skyignore": "*", "sub/a": ""},
+			[]string{"sub/.skyignore", "sub/a"}},
+		{"nothing that is re-included brings .git back", plain,
+			map[string]string{".skyignore": "*\n!*/\n!*.py\n!.git", "a.py": "", "b": "", "sub/c.py": "", "sub/.git/hooks/x.py": "", ".git/x.py": ""},
+			[]string{"a.py", "sub/c.py"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := kept(tree(t, c.in(t), c.files), New(Options{})); !slices.Equal(got, c.keep) {
+				t.Errorf("kept %q, want %q", got, c.keep)
+			}
+		})
+	}
+}
+
+// TestD7 is SkyPilot's defect 7: names that a shell would take for patterns.
+func TestD7(t *testing.T) {
+	hermetic(t)
+	root := tree(t, repository(t), map[string]string{
+		".gitignore":  "data\\[1].txt\nq\\?.txt\nst\\*r.txt\n",
+		"data[1].txt": "", "q?.txt": "", "st*r.txt": "",
+		"data1.txt": "", "qx.txt": "", "stAAr.txt": "",
+	})
+	want := []string{".gitignore", "data1.txt", "qx.txt", "stAAr.txt"}
+	if got := kept(root, New(Options{})); !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+}
+
+// TestD12 is SkyPilot's defect 12: a .git below the root, with what it knows of
+// remotes.
+func TestD12(t *testing.T) {
+	hermetic(t)
+	root := tree(t, plain(t), map[string]string{"sub/.git/config": "", "sub/a": "", "mod/.git": "gitdir: ../elsewhere", "mod/b": ""})
+	if got, want := kept(root, New(Options{})), []string{"mod/b", "sub/a"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+	all := []string{"mod/.git", "mod/b", "sub/.git/config", "sub/a"}
+	if got := kept(root, New(Options{KeepGit: true})); !slices.Equal(got, all) {
+		t.Errorf("kept %q with .git, want %q", got, all)
+	}
+	if got := kept(root, nil); !slices.Equal(got, all) {
+		t.Errorf("kept %q without rules, want %q", got, all)
+	}
+}
+
+// TestD15 is SkyPilot's defect 15: names that have a meaning in other languages
+// of patterns, or in a shell.
+func TestD15(t *testing.T) {
+	hermetic(t)
+	root := tree(t, plain(t), map[string]string{
+		".skyignore": "a.log\nbuild\nit's\n$(x)\n",
+		"a.log":      "", "build/x": "", "it's": "", "$(x)": "",
+		"aXlog": "", "a.log.bak": "", "builder/x": "", "keepsake": "",
+	})
+	want := []string{".skyignore", "a.log.bak", "aXlog", "builder/x", "keepsake"}
+	if got := kept(root, New(Options{})); !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+}
+
+// TestTracked shows that what git tracks is kept, and nothing else of what is
+// ignored, and that a later "git add" is noticed.
+func TestTracked(t *testing.T) {
+	hermetic(t)
+	root := tree(t, repository(t), map[string]string{
+		".gitignore": "data/\n*.bin\n", "data/a/one": "", "data/a/two": "", "data/b": "", "m.bin": "", "n.bin": "",
+	})
+	run(t, root, "add", "-f", "data/a/one", "m.bin")
+	rules := New(Options{})
+	want := []string{".gitignore", "data/a/one", "m.bin"}
+	if got := kept(root, rules); !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+	run(t, root, "add", "-f", "n.bin")
+	if got := kept(root, rules); !slices.Equal(got, append(want, "n.bin")) {
+		t.Errorf("kept %q after n.bin was added", got)
+	}
+}
+
+// TestWithin shows a source that is part of a work tree, and one that git
+// ignores as a whole.
+func TestWithin(t *testing.T) {
+	hermetic(t)
+	top := tree(t, repository(t), map[string]string{
+		".gitignore": "/src/a\n/data/\n", "src/a": "", "src/b": "", "data/a": "", "data/.git/x": "", "data/.gitignore": "a",
+	})
+	if got, want := kept(filepath.Join(top, "src"), New(Options{})), []string{"b"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+	var log bytes.Buffer
+	rules := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	for range 2 {
+		if got, want := kept(filepath.Join(top, "data"), rules), []string{".gitignore", "a"}; !slices.Equal(got, want) {
+			t.Errorf("kept %q, want %q", got, want)
+		}
+	}
+	if n := strings.Count(log.String(), "ignores the source as a whole"); n != 1 {
+		t.Errorf("said %d times that the rules are not applied, want once:\n%s", n, &log)
+	}
+}
+
+// TestRepositories shows that each work tree has its own rules: one inside of
+// another, those below a plain directory, and one that was added to another.
+func TestRepositories(t *testing.T) {
+	hermetic(t)
+	dir := plain(t)
+	for _, at := range []string{"one", "one/inner", "two"} {
+		mkdir(t, filepath.Join(dir, at))
+		run(t, filepath.Join(dir, at), "init", "-q")
+	}
+	tree(t, dir, map[string]string{
+		"one/.gitignore": "a\n", "one/a": "", "one/b": "", "one/inner/a": "", "one/inner/.gitignore": "b", "one/inner/b": "",
+		"two/a": "", "two/c": "", "two/.git/info/exclude": "c\n", "a": "",
+	})
+	run(t, filepath.Join(dir, "two"), "-c", "user.name=n", "-c", "user.email=e", "commit", "-q", "--allow-empty", "-m", "m")
+	run(t, filepath.Join(dir, "two"), "worktree", "add", "-q", "../tree")
+	tree(t, dir, map[string]string{"tree/c": "", "tree/d": ""})
+	want := []string{"a", "one/.gitignore", "one/b", "one/inner/.gitignore", "one/inner/a", "tree/d", "two/a"}
+	if got := kept(dir, New(Options{})); !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+}
+
+// TestExcludesFile shows the rules that git's own configuration names.
+func TestExcludesFile(t *testing.T) {
+	hermetic(t)
+	root := tree(t, repository(t), map[string]string{"a": "", "b": "", "mine": "b\n"})
+	write(t, defaultExcludes(), "a\n")
+	if got, want := kept(root, New(Options{})), []string{"b", "mine"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+	run(t, root, "config", "core.excludesFile", "mine")
+	if got, want := kept(root, New(Options{})), []string{"a", "mine"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+}
+
+// TestChange shows that a rule file that changes is read again, be it within the
+// same moment and of the same size.
+func TestChange(t *testing.T) {
+	hermetic(t)
+	root := tree(t, plain(t), map[string]string{".skyignore": "a", "a": "", "b": ""})
+	rules := New(Options{})
+	for _, ignored := range []string{"a", "b", "a", "b"} {
+		write(t, filepath.Join(root, skyFile), ignored)
+		if got := kept(root, rules); len(got) != 2 || slices.Contains(got, ignored) {
+			t.Errorf("kept %q while %q is ignored", got, ignored)
+		}
+	}
+	os.Remove(filepath.Join(root, skyFile))
+	if got, want := kept(root, rules), []string{"a", "b"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+}
+
+// TestRule shows that a verdict names its line.
+func TestRule(t *testing.T) {
+	root := tree(t, plain(t), map[string]string{".skyignore": "# one\n\nbuild/\n"})
+	d := New(Options{}).Root(root)
+	for name, want := range map[string]string{
+		"build": filepath.Join(d.path, skyFile) + ":3: build/",
+		".git":  `the built-in rule ".git"`,
+	} {
+		if got := d.Match(name, true).String(); got != want {
+			t.Errorf("%s is ignored by %s, want %s", name, got, want)
+		}
+	}
+	if rule := d.Enter("build").Enter("x").Match("y", false); rule == nil || rule.Line != 3 {
+		t.Errorf("build/x/y is ignored by %v, want line 3", rule)
+	}
+	if rule := d.Match("build", false); rule != nil {
+		t.Errorf("a file build is ignored by %s", rule)
+	}
+}
+
+// TestWithoutGit shows that rules count where git is not installed, and that
+// what is missing is said.
+func TestWithoutGit(t *testing.T) {
+	hermetic(t)
+	root := tree(t, repository(t), map[string]string{".gitignore": "a\n", "a": "", "b": ""})
+	run(t, root, "add", "-f", "a")
+	t.Setenv("PATH", "")
+	var log bytes.Buffer
+	got := kept(root, New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))}))
+	if want := []string{".gitignore", "b"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+	if !strings.Contains(log.String(), "git cannot be asked") {
+		t.Errorf("nothing was said of it: %q", &log)
+	}
+}
+
+// TestUnreadable shows that rules which cannot be read are said not to count.
+func TestUnreadable(t *testing.T) {
+	root := plain(t)
+	mkdir(t, filepath.Join(root, skyFile))
+	var log bytes.Buffer
+	kept(root, New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))}))
+	if !strings.Contains(log.String(), "rules cannot be read") {
+		t.Errorf("nothing was said of it: %q", &log)
+	}
+}
+
+// TestCostly shows that no pattern takes longer than its length times the
+// text's: this one has as many ways to fail as there are stars.
+func TestCostly(t *testing.T) {
+	g := compile(strings.Repeat("*a", 500)+"b", true)
+	if g.match(strings.Repeat("a", 2000)) {
+		t.Error("it matches")
+	}
+}
+
+func FuzzPattern(f *testing.F) {
+	f.Add("a/**/[!b-c]*", "a/x")
+	f.Fuzz(func(t *testing.T, line, path string) {
+		for _, p := range parse("f", []byte(line)) {
+			p.match(path, path, false)
+		}
+	})
+}

@@ -308,7 +308,7 @@ func (m *FS) flushAs(ctx context.Context, f *file, spare bool) error {
 	case removed:
 		return f.clean()
 	case gone:
-		return m.beside(ctx, f, j, p)
+		return m.beside(ctx, f, p, m.askInTurn) // j is in nobody's way
 	}
 	if err := j.turn(ctx); err != nil {
 		return err
@@ -345,7 +345,7 @@ func (m *FS) put(ctx context.Context, f *file, j *job, p manifest.Path) error {
 	}
 	switch {
 	case second(err):
-		return m.beside(ctx, f, j, p)
+		return m.beside(ctx, f, p, func(ctx context.Context, p manifest.Path) error { return m.ask(ctx, j, p, "") })
 	case err != nil:
 		return fmt.Errorf("upload %s: %w", p, err)
 	}

@@ -62,6 +62,10 @@ func (g gate) enter(ctx context.Context) error {
 
 func (g gate) leave() { <-g }
 
+// pending reports whether the bucket, or the others, may not know yet what f has.
+// An upload is clean before it is announced.
+func (f *file) pending() bool { return f.dirty.Load() || len(f.upload) > 0 }
+
 // begin makes f a new file, which the bucket does not have.
 func (f *file) begin() {
 	f.cond, f.gen, f.line = objstore.Cond{Absent: true}, 1, rand.Text()

@@ -584,7 +584,7 @@ func (r *raw) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 		return fuse.EBADF
 	}
 	code := fuse.OK
-	if h.writes && h.file.dirty.Load() && !r.goesOn(h, in.Pid) {
+	if h.writes && h.file.pending() && !r.goesOn(h, in.Pid) {
 		code = r.upload(cancel, in.Pid, h)
 	}
 	if unlocked := r.closeLocks(cancel, in, h); code.Ok() {

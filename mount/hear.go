@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -238,19 +239,29 @@ func (m *FS) doubtHeld(p manifest.Path, announced objstore.Rev) {
 	j := m.queue.look(string(p))
 	m.group.Go(func() {
 		defer j.end()
-		err := m.insist(j, func(ctx context.Context) error { return m.ask(ctx, j, p, announced) }, objstore.Lasting)
-		if err != nil && m.ctx.Err() == nil {
+		err := m.insist(j, func(ctx context.Context) error { return m.ask(ctx, j, p, announced) }, final)
+		if err != nil && err != errOvertaken && m.ctx.Err() == nil {
 			m.log.Warn("file not looked up in the store", "path", p, "err", err)
 		}
 		m.tree.mu.Lock()
 		defer m.tree.mu.Unlock()
+		if err == errOvertaken {
+			m.doubtHeld(p, announced)
+		}
 		m.believeAgain(p)
 	})
 }
 
+// errOvertaken says that a file is about to be changed here, after a look at it:
+// the next look tells.
+var errOvertaken = errors.New("it is being changed here")
+
+// final reports whether err ends the attempts to look at a file.
+func final(err error) bool { return err == errOvertaken || objstore.Lasting(err) }
+
 // ask looks at what the bucket has at p and brings it into the tree, in j's
 // turn. What is about to be changed here is in the tree already: an answer from
-// before that would bring back what was removed.
+// before that would bring back what was removed, and is errOvertaken.
 //
 // A version other than the one that was announced is announced by us: its writer
 // is about to, but what is read here must be found by all who open it later.
@@ -264,6 +275,7 @@ func (m *FS) ask(ctx context.Context, j *job, p manifest.Path, announced objstor
 	case err != nil && !absent(err):
 		return err
 	case j.overtaken(string(p)):
+		return errOvertaken
 	case err != nil && n != nil && !n.is(isDir) && n.rev != "":
 		m.vanish(n)
 		m.pruneHeld(n.parent)

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/objstore/storetest"
 )
 
 // A scribe writes to a bucket beside a mount and remembers what others would
@@ -107,5 +109,81 @@ func TestConflictLooksInTurn(t *testing.T) {
 		if w.Prev == third.Rev {
 			t.Errorf("announced that revision %q followed the last, %q", w.Rev, third.Rev)
 		}
+	}
+}
+
+// TestLookOvertakenByMode has a file's mode changed while the store is asked what
+// others wrote to it: the answer is not taken, and nobody opens the version before
+// until there is another one.
+func TestLookOvertakenByMode(t *testing.T) {
+	var bucket *storetest.Memory
+	s := slowHead{looked: make(chan struct{}, 16), leave: make(chan struct{})}
+	m, was := mounted(t, func(store objstore.Store) objstore.Store {
+		bucket = store.(*storetest.Memory)
+		s.Store = store
+		return s
+	})
+	m.opt.Bus = &mortalBus{}
+	m.trust.Store(true)
+	others := &scribe{t, bucket, objstore.Rev(was.Rev)}
+	changing, change := make(chan struct{}, 1), make(chan struct{})
+	bucket.Before = func(op objstore.Op, _ string) error {
+		if op == objstore.OpCopy {
+			changing <- struct{}{}
+			<-change
+		}
+		return nil
+	}
+	others.write("first")
+	second := others.write("second")
+	m.take(second, false) // it does not lead on
+	<-s.looked
+	mode := uint32(0o600)
+	m.tree.mu.Lock()
+	before := m.tree.find("a")
+	m.tree.take(before)
+	m.change(before, &mode, nil)
+	m.tree.mu.Unlock()
+	m.attrsNow()
+	close(s.leave)
+	<-changing // so the answer was there
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.believe(ctx, before); err == nil {
+		t.Error("the version before is believed")
+	}
+	close(change)
+	if err := m.believe(t.Context(), before); !errors.Is(err, errStale) {
+		t.Errorf("the version before, after the change: %v", err)
+	}
+	if got := m.revAt("a"); got != second.Rev {
+		t.Errorf("the tree has revision %q, the bucket %q", got, second.Rev)
+	}
+}
+
+// TestConflictLooksAgain has the store fail while it is asked what stands in the
+// place of a conflict: what was written here is not left at the name.
+func TestConflictLooksAgain(t *testing.T) {
+	var bucket *storetest.Memory
+	m, was := mounted(t, func(store objstore.Store) objstore.Store { bucket = store.(*storetest.Memory); return store })
+	others := &scribe{t, bucket, objstore.Rev(was.Rev)}
+	f := written(t, m, "mine")
+	first := others.write("first")
+	var healed atomic.Bool
+	bucket.Before = func(op objstore.Op, _ string) error {
+		if op == objstore.OpHead && !healed.Load() {
+			return errors.New("away")
+		}
+		return nil
+	}
+	if err := m.flush(t.Context(), f); !errors.Is(err, errStale) {
+		t.Fatalf("flush: %v", err)
+	}
+	healed.Store(true)
+	if err := m.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.revAt("a"); got != first.Rev {
+		t.Errorf("the tree has revision %q, the bucket %q", got, first.Rev)
 	}
 }

@@ -189,7 +189,8 @@ func (m *FS) beside(ctx context.Context, f *file, p manifest.Path, look func(con
 		return err
 	}
 	if err := look(ctx, p); err != nil {
-		m.log.Debug("version not looked up", "path", p, "err", err)
+		m.log.Debug("version not looked up yet", "path", p, "err", err)
+		m.doubt(string(p)) // what was written here still stands at the name
 	}
 	return errStale
 }

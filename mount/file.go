@@ -431,6 +431,9 @@ func (m *FS) settle(f *file, up *upload) {
 	f.stage.rebase(base, f.former.Size, same)
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
+	if string(f.n.rev) != up.file.Rev {
+		m.removed.add(up.file.Path, f.n.rev)
+	}
 	mtime, perm, size, xattrs := f.n.mtime, f.n.perm, f.n.size, f.n.xattrs()
 	f.n.set(up.file)
 	f.n.lie(string(up.file.Path))

@@ -107,7 +107,8 @@ func (m *FS) take(w manifest.Write, fromLog bool) {
 	}
 }
 
-// leadsOn reports whether w follows what n is; nil is nothing.
+// leadsOn reports whether w follows what n is; nil is nothing. Where a revision has
+// come again, that is not to be told from the revisions.
 func (m *FS) leadsOn(n *node, w manifest.Write, fromLog bool) bool {
 	switch {
 	case n == nil && w.Op == manifest.Delete:
@@ -121,7 +122,7 @@ func (m *FS) leadsOn(n *node, w manifest.Write, fromLog bool) bool {
 	case w.Op == manifest.Put && n.rev == objstore.Rev(w.Rev):
 		return true
 	}
-	return n.rev == objstore.Rev(w.Prev)
+	return n.rev == objstore.Rev(w.Prev) && !m.removed.has(w.Path, n.rev) && !m.removed.has(w.Path, objstore.Rev(w.Rev))
 }
 
 // takeDir takes a directory that was made or removed.
@@ -175,6 +176,9 @@ func (m *FS) install(f manifest.File, fromLog bool) *node {
 	case n.rev == objstore.Rev(f.Rev) && n.is(isLink) == f.IsLink() && !n.contradicts(f):
 		m.tellAttr(n)
 	default:
+		if n.rev != objstore.Rev(f.Rev) {
+			m.removed.add(f.Path, n.rev)
+		}
 		n = m.tree.replace(n)
 		m.tellName(dir, name)
 		if m.replay.add(f.Path, echoWritten); m.replay.on {

@@ -50,7 +50,7 @@ func TestMountRegisters(t *testing.T) {
 	if os.Getenv("SKYAGENT_LONG") != "" {
 		ops = 100_000
 	}
-	posix.Registers(t, dirs, posix.RegistersOptions{Ops: ops, Seed: 1, InPlace: true, Overlap: false})
+	posix.Registers(t, dirs, posix.RegistersOptions{Ops: ops, Seed: seeded(t).Uint64(), InPlace: true, Overlap: false})
 }
 
 func TestMountPingPong(t *testing.T) {

@@ -101,8 +101,9 @@ func (r *raw) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out 
 		return fuse.OK
 	}
 	// Somebody may just have made it. An open of a name that is there asks for
-	// that itself; one that is not there gets no further than this.
-	ctx, end := context.WithTimeout(context.Background(), missWait)
+	// that itself; one that is not there gets no further than this. The kernel holds
+	// the directory meanwhile: until a bus that hangs is lost.
+	ctx, end := r.context(cancel, h.Pid)
 	defer end()
 	sure := r.m.heard(ctx)
 	r.m.tree.mu.Lock()
@@ -113,10 +114,6 @@ func (r *raw) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out 
 	}
 	return r.absent(dir, name, sure, out)
 }
-
-// missWait bounds how long a look-up waits for the bus. The kernel holds the
-// directory meanwhile.
-const missWait = 200 * time.Millisecond
 
 // found gives the kernel what stands at name, if there is something. The tree's
 // mutex is held.

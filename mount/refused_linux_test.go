@@ -1,12 +1,15 @@
 package mount
 
 import (
+	"context"
 	"io/fs"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/objstore/storetest"
 )
@@ -64,5 +67,35 @@ func TestOpenOfRenewed(t *testing.T) {
 	f.version.Add(1)
 	if open().OpenFlags&fuse.FOPEN_KEEP_CACHE != 0 {
 		t.Error("pages of the version before are kept")
+	}
+}
+
+// A slowBus has nothing for who waits less than a second, and then news.
+type slowBus struct {
+	mortalBus
+	news func()
+}
+
+func (b *slowBus) Fence(ctx context.Context) error {
+	if end, ok := ctx.Deadline(); ok && time.Until(end) < time.Second {
+		return context.DeadlineExceeded
+	}
+	b.news()
+	return nil
+}
+
+// TestMissWaitsForTheBus looks for a file that another mount has just made, while
+// the bus is slow.
+func TestMissWaitsForTheBus(t *testing.T) {
+	m, a := mounted(t, func(store objstore.Store) objstore.Store { return store })
+	made := a
+	made.Path = "b"
+	m.opt.Bus = &slowBus{news: func() {
+		m.take(manifest.Write{Change: manifest.Change{Op: manifest.Put, File: made}}, false)
+	}}
+	m.trust.Store(true)
+	r, out := &raw{m: m}, fuse.EntryOut{}
+	if code := r.Lookup(nil, &fuse.InHeader{NodeId: rootID}, "b", &out); !code.Ok() || out.NodeId == 0 {
+		t.Errorf("a file that was made: node %d, %v", out.NodeId, code)
 	}
 }

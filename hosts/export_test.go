@@ -1,6 +1,11 @@
 package hosts
 
-import "context"
+import (
+	"context"
+
+	"github.com/skyagent/skyagent/ignore"
+	"github.com/skyagent/skyagent/manifest"
+)
 
 // Failure is what a transfer reports that ended with err and these words.
 func Failure(err error, said string) error {
@@ -9,18 +14,30 @@ func Failure(err error, said string) error {
 
 // Look looks at names in turn in a tree that was scanned before, and returns what
 // changed, what is gone, and how many files there are.
-func Look(root string, change func(), names ...string) (changed, gone []string, files int) {
-	t, err := scan(root, nil)
+func Look(root string, rules *ignore.Rules, change func(), names ...string) (changed, gone []string, files int) {
+	t, err := scan(root, rules, nil)
 	if err != nil {
 		panic(err)
 	}
 	change()
 	var d delta
+	v := t.view()
 	for _, name := range names {
-		t.look(name, &d)
+		t.look(name, v, &d)
 	}
 	for _, p := range d.gone {
 		gone = append(gone, p.name)
 	}
 	return d.changed, gone, t.files
+}
+
+// Decide reports whether a batch of names makes a tree be scanned anew that was
+// scanned before.
+func Decide(root string, rules *ignore.Rules, change func(), names ...manifest.Path) bool {
+	t, err := scan(root, rules, nil)
+	if err != nil {
+		panic(err)
+	}
+	change()
+	return t.view().decide(names)
 }

@@ -98,7 +98,7 @@ func (m *mount) take(b manifest.Batch) {
 	case b.Rescan != "":
 		err = m.rescan()
 	default:
-		m.look(b.Paths)
+		err = m.look(b.Paths)
 	}
 	if err != nil {
 		m.sync.opts.Log.Warn("source not looked at", "source", m.Source, "err", err)
@@ -152,14 +152,14 @@ func (m *mount) begin() error {
 // scan looks at the source, which is a directory, or one name in it.
 func (m *mount) scan(old *tree) (*tree, error) {
 	if m.Dir {
-		return scan(m.Source, old)
+		return scan(m.Source, m.sync.opts.Ignore, old)
 	}
-	t := newTree(filepath.Dir(m.Source))
+	t := newTree(filepath.Dir(m.Source), nil) // somebody asked for just this file
 	_, err := os.Lstat(m.Source)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	t.look(filepath.Base(m.Source), &delta{})
+	t.look(filepath.Base(m.Source), t.view(), &delta{})
 	return t, nil
 }
 
@@ -168,6 +168,10 @@ func (m *mount) scan(old *tree) (*tree, error) {
 func (m *mount) rescan() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.rescanLocked()
+}
+
+func (m *mount) rescanLocked() error {
 	t, err := m.scan(m.tree)
 	if err != nil {
 		m.reason = lost
@@ -180,20 +184,26 @@ func (m *mount) rescan() error {
 	return nil
 }
 
-// look looks at some paths.
-func (m *mount) look(paths []manifest.Path) {
+// look looks at some paths, or at everything where what is ignored may be other
+// than it was.
+func (m *mount) look(paths []manifest.Path) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.away() {
 		m.reason = lost
-		return
+		return nil
+	}
+	v := m.tree.view()
+	if v.decide(paths) {
+		return m.rescanLocked()
 	}
 	var d delta
 	before := m.tree.files
 	for _, p := range paths {
-		m.tree.look(string(p), &d)
+		m.tree.look(string(p), v, &d)
 	}
 	m.settle(d, before)
+	return nil
 }
 
 // settle hands on what changed, and holds what is gone until it is decided on.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/skyagent/skyagent/bus"
 	"github.com/skyagent/skyagent/hosts"
+	"github.com/skyagent/skyagent/ignore"
 	"github.com/skyagent/skyagent/storage"
 	"github.com/skyagent/skyagent/watcher"
 )
@@ -71,8 +72,14 @@ func plainMounts(task *storage.Task) []hosts.Mount {
 func (p *program) newHostSync(mounts []hosts.Mount, f sourceFlags) *hosts.Sync {
 	return hosts.New(hosts.Options{
 		Hosts: f.hosts.names, SSH: f.hosts.ssh, Mounts: mounts, State: filepath.Join(p.places.state, "hosts"),
-		KeepDeleted: !f.delete, AllowMassDelete: f.allowMassDelete, Report: p.saySent, Log: p.logger(),
+		Ignore: p.hostRules(f), KeepDeleted: !f.delete, AllowMassDelete: f.allowMassDelete, Report: p.saySent, Log: p.logger(),
 	})
+}
+
+// hostRules returns what of plain mounts is not sent. Git's own directory is:
+// programs ask there which version they are.
+func (p *program) hostRules(sourceFlags) *ignore.Rules {
+	return ignore.New(ignore.Options{KeepGit: true, Log: p.logger()})
 }
 
 // watchForHosts returns the loop that keeps mounts in step on hosts.

@@ -61,9 +61,9 @@ const machineOutput = `
 
 With ` + "`--json`" + ` a command prints one JSON object, or one a line for streams. Fields are only added.
 
-- ` + "`sync --json`" + `, last line: ` + "`storage, generation, files, bytes, uploaded_files, uploaded_bytes, copied_files, copied_bytes, reused_bytes, deleted, skipped, failed, conflicts, seconds`" + ` (` + "`copied_*`" + ` counts copies inside the store).
+- ` + "`sync --json`" + `, last line: ` + "`storage, generation, files, bytes, uploaded_files, uploaded_bytes, copied_files, copied_bytes, reused_bytes, deleted, skipped, ignored, failed, conflicts, seconds`" + ` (` + "`copied_*`" + ` counts copies inside the store).
 - ` + "`copy --once --json`" + `, last line: ` + "`storage, generation, files, bytes, fetched_files, fetched_bytes, reused_bytes, deleted, conflicts, failed, seconds`" + `.
-- ` + "`watch --json`" + `: a line a generation ` + "`generation, changes, uploaded_bytes, seconds`" + `, and ` + "`ready: true, storage, source, path, generation, files, bytes, skipped, metrics`" + ` once the first sync is committed and the watch is live.
+- ` + "`watch --json`" + `: a line a generation ` + "`generation, changes, uploaded_bytes, seconds`" + `, and ` + "`ready: true, storage, source, path, generation, files, bytes, skipped, ignored, metrics`" + ` once the first sync is committed and the watch is live.
 - ` + "`copy --json`" + `: a line an applied step ` + "`generation, changes, failed, seconds, lag_seconds`" + `, and the line with ` + "`ready`" + ` when the first generation is in place.
 - ` + "`status --json`" + `: ` + "`storage, bus, sources: [id, host, pid, path, generation, state, reason, dirty, skipped, failed, left, seen], workers: [id, host, mode, path, generation, lag, state, reason, partial, left, seen]`" + `. States: STARTING, READY, SYNCING, PARTIAL, DEGRADED, GUARDED; AWAY is a source that nobody watches.
 - ` + "`watch --json`" + ` of several storages names the ` + "`storage`" + ` in a generation's line, too. With ` + "`--until-done`" + ` a line ` + "`storage, workers`" + ` when workers come or leave.

@@ -13,10 +13,9 @@
 // What is ignored. What the rules of Options.Ignore say of a directory; a file
 // that is a mount of its own is sent whatever they say. It is as if it were not
 // there: what becomes ignored after it was sent is deleted like what is gone, and
-// behind the same guard, and what no longer is ignored is sent. A rule file that
-// changes in the source has everything looked at anew. Rules from outside of the
-// source, and what git comes to track though it is ignored, count from the next
-// such look on, which Changes ask for.
+// behind the same guard, and what no longer is ignored is sent. A look at a path
+// reads the rules of the directories above it; what else they decide the Rescan
+// shows that follows their change.
 //
 // What is deleted. Only what was sent: what a host has of its own stays, and so
 // does a directory that holds any of it. A source that is gone, or lost more

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/skyagent/skyagent/ignore"
-	"github.com/skyagent/skyagent/manifest"
 )
 
 // Failure is what a transfer reports that ended with err and these words.
@@ -21,23 +20,12 @@ func Look(root string, rules *ignore.Rules, change func(), names ...string) (cha
 	}
 	change()
 	var d delta
-	v := t.view()
+	judge := t.judge()
 	for _, name := range names {
-		t.look(name, v, &d)
+		t.look(name, judge, &d)
 	}
 	for _, p := range d.gone {
 		gone = append(gone, p.name)
 	}
 	return d.changed, gone, t.files
-}
-
-// Decide reports whether a batch of names makes a tree be scanned anew that was
-// scanned before.
-func Decide(root string, rules *ignore.Rules, change func(), names ...manifest.Path) bool {
-	t, err := scan(root, rules, nil)
-	if err != nil {
-		panic(err)
-	}
-	change()
-	return t.view().decide(names)
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/skyagent/skyagent/hosts"
 	"github.com/skyagent/skyagent/ignore"
 	"github.com/skyagent/skyagent/integration/servers"
-	"github.com/skyagent/skyagent/manifest"
 )
 
 // newIgnoringRig is newRig with the rules of plain mounts.
@@ -131,7 +130,9 @@ func TestIgnoredByGit(t *testing.T) {
 	s, stop := r.run(t)
 	waitFiles(t, target, ".gitignore", "a.py", "data/big", "m.bin", "n.bin")
 	waitFor(t, "ready", func() bool { return ready(s, sshd.Host) })
-	git(t, r.source, "init", "-q")
+	elsewhere := t.TempDir()
+	git(t, elsewhere, "init", "-q")
+	must(t, os.Rename(filepath.Join(elsewhere, ".git"), filepath.Join(r.source, ".git")))
 	waitFiles(t, target, ".gitignore", "a.py")
 	stop()
 	git(t, r.source, "add", "-f", "m.bin", "a.py", ".gitignore")
@@ -250,40 +251,5 @@ func TestLookIgnored(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-// TestDecide wants everything to be looked at when rules change, and neither for
-// rules that count nowhere nor for what git does all the time.
-func TestDecide(t *testing.T) {
-	t.Parallel()
-	for name, tc := range map[string]struct {
-		change func(root string)
-		path   manifest.Path
-		want   bool
-	}{
-		"rules":                         {func(string) {}, ".skyignore", true},
-		"rules below":                   {func(root string) { write(t, root+"/d/.gitignore", "") }, "d/.gitignore", true},
-		"rules in what is ignored":      {func(root string) { write(t, root+"/tmp/d/.gitignore", "") }, "tmp/d/.gitignore", false},
-		"another file":                  {func(root string) { write(t, root+"/d/x", "") }, "d/x", false},
-		"git comes":                     {func(root string) { write(t, root+"/d/.git/HEAD", "") }, "d/.git", true},
-		"git's directory is one":        {func(root string) { write(t, root+"/.git/HEAD", "") }, ".git/HEAD", true},
-		"git goes":                      {func(root string) { os.RemoveAll(root + "/was/.git") }, "was/.git", true},
-		"git works":                     {func(root string) { write(t, root+"/was/.git/index.lock", "") }, "was/.git", false},
-		"git checks another branch out": {func(root string) { write(t, root+"/was/.git/HEAD", "b") }, "was/.git/HEAD", false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			root := t.TempDir()
-			write(t, filepath.Join(root, ".skyignore"), "tmp/\n")
-			write(t, filepath.Join(root, ".git/description"), "")
-			write(t, filepath.Join(root, "was/.git/HEAD"), "a")
-			change := func() { tc.change(root) }
-			if got := hosts.Decide(root, ignore.New(ignore.Options{KeepGit: true}), change, tc.path); got != tc.want {
-				t.Errorf("%v, want %v", got, tc.want)
-			}
-			if hosts.Decide(root, nil, func() {}, tc.path) {
-				t.Error("it matters without rules")
-			}
-		})
 	}
 }

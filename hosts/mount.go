@@ -98,7 +98,7 @@ func (m *mount) take(b manifest.Batch) {
 	case b.Rescan != "":
 		err = m.rescan()
 	default:
-		err = m.look(b.Paths)
+		m.look(b.Paths)
 	}
 	if err != nil {
 		m.sync.opts.Log.Warn("source not looked at", "source", m.Source, "err", err)
@@ -159,7 +159,7 @@ func (m *mount) scan(old *tree) (*tree, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	t.look(filepath.Base(m.Source), t.view(), &delta{})
+	t.look(filepath.Base(m.Source), t.judge(), &delta{})
 	return t, nil
 }
 
@@ -168,10 +168,6 @@ func (m *mount) scan(old *tree) (*tree, error) {
 func (m *mount) rescan() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.rescanLocked()
-}
-
-func (m *mount) rescanLocked() error {
 	t, err := m.scan(m.tree)
 	if err != nil {
 		m.reason = lost
@@ -184,26 +180,21 @@ func (m *mount) rescanLocked() error {
 	return nil
 }
 
-// look looks at some paths, or at everything where what is ignored may be other
-// than it was.
-func (m *mount) look(paths []manifest.Path) error {
+// look looks at some paths.
+func (m *mount) look(paths []manifest.Path) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.away() {
 		m.reason = lost
-		return nil
-	}
-	v := m.tree.view()
-	if v.decide(paths) {
-		return m.rescanLocked()
+		return
 	}
 	var d delta
 	before := m.tree.files
+	judge := m.tree.judge()
 	for _, p := range paths {
-		m.tree.look(string(p), v, &d)
+		m.tree.look(string(p), judge, &d)
 	}
 	m.settle(d, before)
-	return nil
 }
 
 // settle hands on what changed, and holds what is gone until it is decided on.

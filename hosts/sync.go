@@ -18,7 +18,7 @@ import (
 )
 
 // Changes are where batches of settled paths come from. The first one has a
-// Rescan. Next's error is ctx's.
+// Rescan, and one with a Rescan follows rules that changed. Next's error is ctx's.
 type Changes interface {
 	Next(ctx context.Context) (manifest.Batch, error)
 }

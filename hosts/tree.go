@@ -53,6 +53,9 @@ func newTree(root string, rules *ignore.Rules) *tree {
 	return &tree{root: root, rules: rules, top: &node{dir: true, below: map[string]*node{}}}
 }
 
+// judge returns what says what is ignored, for one batch.
+func (t *tree) judge() *manifest.Judge { return manifest.OneDir(t.root).Ignoring(t.rules).Judge() }
+
 // scan looks at the whole source. old, which may be nil, stands in for what cannot be read.
 func scan(root string, rules *ignore.Rules, old *tree) (*tree, error) {
 	fi, err := os.Stat(root)
@@ -242,9 +245,9 @@ func (d *delta) lost(name string, was *node, replaced bool) {
 
 // look brings t up to date at one name, and adds to d how it differed. What is
 // ignored is like what is not there.
-func (t *tree) look(name string, v *view, d *delta) {
+func (t *tree) look(name string, judge *manifest.Judge, d *delta) {
 	dir, base := split(name)
-	parent := t.parent(dir, v, d)
+	parent := t.parent(dir, judge, d)
 	if parent == nil {
 		t.drop(name, d)
 		return
@@ -255,7 +258,7 @@ func (t *tree) look(name string, v *view, d *delta) {
 		return // it cannot be seen, which is not that it is gone
 	}
 	var is *node
-	if err == nil && !v.ignores(name, fi.IsDir()) {
+	if err == nil && judge.Ignores(manifest.Path(name), fi.IsDir()) == nil {
 		is = t.nodeOf(name, fi)
 	}
 	if is == nil || was != nil && was.dir != is.dir {
@@ -292,7 +295,7 @@ func (t *tree) lookBelow(name string, d *delta) {
 // parent returns the node of a directory, and makes it known when it was not.
 // It returns nil when something else is there, since what is behind a link is not
 // in the source, and when it is ignored.
-func (t *tree) parent(name string, v *view, d *delta) *node {
+func (t *tree) parent(name string, judge *manifest.Judge, d *delta) *node {
 	n, sofar := t.top, ""
 	if name == "" {
 		return n
@@ -302,7 +305,7 @@ func (t *tree) parent(name string, v *view, d *delta) *node {
 		next := n.below[part]
 		if next == nil || !next.dir { // the batch may name it after what is in it
 			fi, err := os.Lstat(filepath.Join(t.root, filepath.FromSlash(sofar)))
-			if err != nil || !fi.IsDir() || v.ignores(sofar, true) {
+			if err != nil || !fi.IsDir() || judge.Ignores(manifest.Path(sofar), true) != nil {
 				return nil
 			}
 			t.drop(sofar, d)

@@ -68,27 +68,32 @@ func plainMounts(task *storage.Task) []hosts.Mount {
 	return mounts
 }
 
-// newHostSync returns what sends mounts to the hosts of f, and tells how it goes.
-func (p *program) newHostSync(mounts []hosts.Mount, f sourceFlags) *hosts.Sync {
+// newHostSync returns what sends mounts to the hosts of f, but for what rules
+// ignore, and tells how it goes.
+func (p *program) newHostSync(mounts []hosts.Mount, rules *ignore.Rules, f sourceFlags) *hosts.Sync {
 	return hosts.New(hosts.Options{
 		Hosts: f.hosts.names, SSH: f.hosts.ssh, Mounts: mounts, State: filepath.Join(p.places.state, "hosts"),
-		Ignore: p.hostRules(f), KeepDeleted: !f.delete, AllowMassDelete: f.allowMassDelete, Report: p.saySent, Log: p.logger(),
+		Ignore: rules, KeepDeleted: !f.delete, AllowMassDelete: f.allowMassDelete, Report: p.saySent, Log: p.logger(),
 	})
 }
 
 // hostRules returns what of plain mounts is not sent. Git's own directory is:
 // programs ask there which version they are.
-func (p *program) hostRules(sourceFlags) *ignore.Rules {
+func (p *program) hostRules(f sourceFlags) *ignore.Rules {
+	if f.noIgnore {
+		return nil
+	}
 	return ignore.New(ignore.Options{KeepGit: true, Log: p.logger()})
 }
 
 // watchForHosts returns the loop that keeps mounts in step on hosts.
 func (a *agent) watchForHosts(mounts []hosts.Mount, f sourceFlags) loop {
 	pt := a.newPart(target{name: "hosts"}, nil, partID(0)+"-hosts")
+	rules := a.p.hostRules(f)
 	for i := range mounts {
 		m := &mounts[i]
 		if m.Dir {
-			w := watcher.New(watcher.Options{Root: m.Source, Log: a.log})
+			w := watcher.New(watcher.Options{Root: m.Source, Ignore: rules, Log: a.log})
 			m.Changes = w
 			pt.service("watcher of "+m.Source, w.Run)
 			continue
@@ -97,7 +102,7 @@ func (a *agent) watchForHosts(mounts []hosts.Mount, f sourceFlags) loop {
 		m.Changes = w
 		pt.service("watcher of "+m.Source, w.Run)
 	}
-	s := a.p.newHostSync(mounts, f)
+	s := a.p.newHostSync(mounts, rules, f)
 	pt.service("record of hosts", func(ctx context.Context) error { pt.recordHosts(ctx, s); return nil })
 	return loop{part: pt, run: s.Run}
 }

@@ -45,7 +45,7 @@ func (p *program) sync(ctx context.Context, pairs []pair, plain []hosts.Mount, f
 		failed = append(failed, p.syncOne(ctx, pr.target, pr.tree, f))
 	}
 	if len(plain) > 0 {
-		failed = append(failed, p.newHostSync(plain, f).Once(ctx))
+		failed = append(failed, p.newHostSync(plain, p.hostRules(f), f).Once(ctx))
 	}
 	return joined(failed)
 }

@@ -177,8 +177,8 @@ func TestFileIgnored(t *testing.T) {
 	}
 }
 
-// TestD13 is SkyPilot's defect 13: more ignored files than a command line holds.
-func TestD13(t *testing.T) {
+// TestD13ManyIgnoredOnHosts is SkyPilot's defect 13: more ignored files than a command line holds.
+func TestD13ManyIgnoredOnHosts(t *testing.T) {
 	t.Parallel()
 	sshd := servers.Sshd(t)
 	r, target := newIgnoringRig(t, sshd)

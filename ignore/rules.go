@@ -125,7 +125,7 @@ func (r *Rules) Root(dir string) Dir {
 		d.push(patterns)
 		return d
 	}
-	top, ok := r.workTree(dir)
+	top, ok := WorkTree(dir)
 	if !ok {
 		return d
 	}

@@ -72,6 +72,7 @@ With ` + "`--json`" + ` a command prints one JSON object, or one a line for stre
 - ` + "`mount --json`" + `: the line with ` + "`ready`" + ` when the tree is there and programs may read.
 - ` + "`agent --json`" + `: the lines of its copies and mounts; ` + "`path, error, retry_seconds`" + ` for a file mount that failed; ` + "`ready, task, mounts, failed, seconds, metrics`" + ` once, when every file mount was tried.
 - ` + "`watch --json` and `sync --json`" + ` with ` + "`--host`" + `: a line a transfer ` + "`host, source, path, first, sent, deleted, seconds, error, retry_seconds`" + `; ` + "`status --json`" + ` then ends with ` + "`hosts: [host, source, path, state, reason, files, pending, skipped]`" + `.
+- ` + "`why --json`" + `: a line a path ` + "`path, source, source_by, verdict, at, rule: [file, line, pattern]`" + `. Verdicts: synced, ignored, symlink, special (FIFO, socket or device), name (not UTF-8), reserved, unreadable, absent; ` + "`at`" + ` is the directory above that the verdict is about, where it is one. ` + "`source_by`" + ` says how the source was found: flag, watch, git, skyignore, directory.
 - ` + "`refresh --json`" + `: a line a path ` + "`path, mount, seconds`" + `.
 - ` + "`mount flush --json`" + `: a line a mount ` + "`mount, left, seconds`" + `; ` + "`left`" + ` changes are not in the bucket when the time is up.
 - ` + "`events --json`" + `: the event as published.

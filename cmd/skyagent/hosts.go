@@ -103,18 +103,28 @@ func (a *agent) watchForHosts(mounts []hosts.Mount, f sourceFlags) loop {
 		pt.service("watcher of "+m.Source, w.Run)
 	}
 	s := a.p.newHostSync(mounts, rules, f)
-	pt.service("record of hosts", func(ctx context.Context) error { pt.recordHosts(ctx, s); return nil })
+	roots := plainRoots(mounts, rules)
+	pt.service("record of hosts", func(ctx context.Context) error { pt.recordHosts(ctx, s, roots); return nil })
 	return loop{part: pt, run: s.Run}
 }
 
+// plainRoots returns what mounts are of.
+func plainRoots(mounts []hosts.Mount, rules *ignore.Rules) []rootRecord {
+	var roots []rootRecord
+	for _, m := range mounts {
+		roots = append(roots, rootRecord{Path: m.Source, File: !m.Dir, Plain: true, All: rules == nil})
+	}
+	return roots
+}
+
 // recordHosts keeps the record of the hosts up to date.
-func (pt *part) recordHosts(ctx context.Context, s *hosts.Sync) {
+func (pt *part) recordHosts(ctx context.Context, s *hosts.Sync, roots []rootRecord) {
 	record := newRecordFile(pt.p.places.run, pt.id, pt.log)
 	defer record.remove()
 	tick := time.NewTicker(reportTime)
 	defer tick.Stop()
 	for {
-		now := agentRecord{Presence: bus.Presence{ID: "hosts", Role: "hosts", Host: hostname(), PID: os.Getpid()}, Metrics: pt.metricsURL, Bus: pt.conn.Up()}
+		now := agentRecord{Presence: bus.Presence{ID: "hosts", Role: "hosts", Host: hostname(), PID: os.Getpid()}, Metrics: pt.metricsURL, Bus: pt.conn.Up(), Roots: roots}
 		for _, st := range s.Status() {
 			now.Hosts = append(now.Hosts, hostLine{Host: st.Host, Source: st.Source, Path: st.Target, State: string(st.State),
 				Reason: oneLine(st.Reason), Files: st.Files, Pending: st.Pending, Skipped: st.Skipped})

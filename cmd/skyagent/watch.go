@@ -146,6 +146,7 @@ func (pt *part) watchSource(ctx context.Context, tree manifest.Tree, f sourceFla
 	pt.oblige(nil)
 	pt.report(pt.presence(pt.key.ID(), "watch", "", tree.String()), func(r *agentRecord) {
 		describeSource(r, w.source.Status(), pt.conn.Up())
+		r.Roots = rootsOf(tree)
 	})
 	if f.untilDone {
 		pt.service("until done", pt.untilDone)

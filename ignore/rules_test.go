@@ -92,6 +92,22 @@ func TestD12NestedGit(t *testing.T) {
 	}
 }
 
+// TestKeepGit shows that git's rules are never about .git, and those of .skyignore
+// are.
+func TestKeepGit(t *testing.T) {
+	hermetic(t)
+	top := tree(t, repository(t), map[string]string{".gitignore": "/*\n!/src\n", "a": "", "src/b": "", "src/.git/config": ""})
+	rules := New(Options{KeepGit: true})
+	got := slices.DeleteFunc(kept(top, rules), func(name string) bool { return strings.HasPrefix(name, ".git/") && name != ".git/HEAD" })
+	if want := []string{".git/HEAD", "src/.git/config", "src/b"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+	write(t, filepath.Join(top, skyFile), "/*\n!/src\n")
+	if got, want := kept(top, rules), []string{"src/.git/config", "src/b"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q by .skyignore, want %q", got, want)
+	}
+}
+
 // TestD15OtherLanguages is SkyPilot's defect 15: names that have a meaning in other languages
 // of patterns, or in a shell.
 func TestD15OtherLanguages(t *testing.T) {

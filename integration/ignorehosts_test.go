@@ -78,7 +78,7 @@ func TestD17OneEngine(t *testing.T) {
 	})
 	r.why(t, "a.log", "watch", "synced")
 	stop(t, watch)
-	r.why(t, "a.log", "skyignore", "ignored")
+	r.why(t, "a.log", "earlier", "ignored")
 }
 
 // synced returns the files of the task's bucket, sorted.

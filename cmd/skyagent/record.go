@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/skyagent/skyagent/bus"
-	"github.com/skyagent/skyagent/manifest"
 )
 
 // An agentRecord is what each part of a running agent leaves in the run
@@ -25,27 +24,6 @@ type agentRecord struct {
 
 	Roots []rootRecord `json:"roots,omitempty"` // what a watch keeps in step
 	Hosts []hostLine   `json:"hosts,omitempty"` // that get files without a bucket
-}
-
-// A rootRecord is a directory, or a single file, that a watch keeps in step.
-type rootRecord struct {
-	Path  string `json:"path"`
-	File  bool   `json:"file,omitempty"`
-	Plain bool   `json:"plain,omitempty"` // it goes to hosts, and not into a bucket
-	All   bool   `json:"all,omitempty"`   // no rules ignore anything of it
-}
-
-// rootsOf returns what a tree is made of.
-func rootsOf(tree manifest.Tree) []rootRecord {
-	var roots []rootRecord
-	for _, place := range tree.Places() {
-		r := rootRecord{Path: place.Dir, All: tree.Rules() == nil}
-		if place.Only {
-			r.Path, r.File = filepath.Join(place.Dir, place.At), true
-		}
-		roots = append(roots, r)
-	}
-	return roots
 }
 
 // maxLeft bounds how many names a record holds.
@@ -77,7 +55,7 @@ func (r *recordFile) write(now agentRecord) {
 	}
 }
 
-func writeRecord(path string, record agentRecord) error {
+func writeRecord(path string, record any) error {
 	b, err := json.Marshal(record)
 	if err != nil {
 		return err

@@ -83,6 +83,7 @@ func (p *program) syncOne(ctx context.Context, t target, tree manifest.Tree, f s
 	if err == nil {
 		p.abortUploads(ctx, store, st)
 	}
+	p.noteRoots(t, tree)
 	p.warnLeft(st)
 	p.saySynced(st, t, tree.String(), time.Since(began))
 	return err

@@ -55,7 +55,8 @@ is left out, and so is .git: skyagent why PATH says which rule it is.
 With -f all storages of a SkyPilot task are made and kept in step: those that a
 task does not give a store live where credentials are, s3, gcs or r2, else in a
 directory. Its file mounts without a bucket are on every --host, by rsync over
-ssh: first all, then what changes. What a host has of its own is not deleted.`,
+ssh: first all, .git too, then what changes. What a host has of its own is not
+deleted.`,
 		Args: f.args,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			pairs, plain, err := p.pairs(cmd.Context(), args, f)
@@ -186,6 +187,7 @@ func (w *watch) committed(c syncer.Committed) {
 // live is told when the first scan is committed.
 func (w *watch) live() {
 	w.passed()
+	w.p.noteRoots(w.target, w.tree)
 	if err := w.books.note(w.ctx, w.source.Status()); err != nil {
 		w.log.Warn("state not recorded", "err", err)
 	}

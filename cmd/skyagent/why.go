@@ -28,9 +28,10 @@ func (p *program) whyCommand() *cobra.Command {
 or a directory above it, or what it is. Nothing but the paths, the rules and git
 is asked: the bucket may still lack what is said to be synced.
 Which rules count depends on the source that a path is in. It is the one that
---source names, or that a running watch of this machine keeps in step; without
-these the top of the git work tree, or the nearest directory above with a
-.skyignore, or the path's own directory is taken for one, and named.
+--source names, or that a running watch of this machine keeps in step, or that
+one or a sync did earlier. Where none is known, the top of the git work tree, or
+the nearest directory above with a .skyignore, or the path's own directory is
+taken for one, and named.
 The exit code is 3 when any of the paths is not synced.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return p.why(args, source) },
@@ -61,7 +62,7 @@ type ruleLine struct {
 
 // why tells what happens to each path.
 func (p *program) why(paths []string, source string) error {
-	find := &sourceFinder{flag: source, watched: watchedRoots(localAgents(p.places.run))}
+	find := &sourceFinder{flag: source, running: innermostFirst(p.runningRoots()), noted: innermostFirst(p.notedRoots())}
 	rules := map[bool]*ignore.Rules{}
 	for _, plain := range []bool{false, true} {
 		rules[plain] = ignore.New(ignore.Options{KeepGit: plain, Log: p.logger()})
@@ -103,6 +104,7 @@ type sourceBy string
 const (
 	byFlag      sourceBy = "flag"
 	byWatch     sourceBy = "watch"
+	byEarlier   sourceBy = "earlier"   // a watch or sync that has ended
 	byGit       sourceBy = "git"       // the top of the work tree
 	bySkyignore sourceBy = "skyignore" // the nearest directory with one
 	byDirectory sourceBy = "directory" // the path's own
@@ -120,6 +122,8 @@ func (s pathSource) words() string {
 	switch s.by {
 	case byWatch:
 		return fmt.Sprintf("source %s, which a watch keeps in step%s", printable(s.Path), other)
+	case byEarlier:
+		return fmt.Sprintf("source %s, which was kept in step earlier%s", printable(s.Path), other)
 	case byGit:
 		return fmt.Sprintf("source %s, assumed: it is the top of a git work tree%s", printable(s.Path), other)
 	case bySkyignore:
@@ -133,18 +137,14 @@ func (s pathSource) words() string {
 // A sourceFinder knows which sources there are.
 type sourceFinder struct {
 	flag    string
-	watched []rootRecord
+	running []rootRecord // innermost first
+	noted   []rootRecord
 }
 
-// watchedRoots returns what running watches keep in step, the innermost first;
-// of one directory, what goes into a bucket.
-func watchedRoots(agents []agentRecord) []rootRecord {
-	var roots []rootRecord
-	for _, r := range agents {
-		roots = append(roots, r.Roots...)
-	}
+// innermostFirst sorts roots; of one directory, what goes into a bucket is first.
+func innermostFirst(roots []rootRecord) []rootRecord {
 	slices.SortStableFunc(roots, func(a, b rootRecord) int {
-		if len(a.Path) == len(b.Path) && a.Plain != b.Plain {
+		if a.Path == b.Path && a.Plain != b.Plain {
 			return map[bool]int{false: -1, true: 1}[a.Plain]
 		}
 		return len(b.Path) - len(a.Path)
@@ -163,10 +163,13 @@ func (f *sourceFinder) sourceOf(path string) (src pathSource, below string, err 
 		return f.named(path, abs, real)
 	}
 	for _, p := range []string{abs, real} {
-		for _, root := range f.watched {
-			if below, ok := belowDir(root.Path, p); ok && (below == "." || !root.File) {
-				return pathSource{root, byWatch}, below, nil
-			}
+		if root, below, ok := rootOf(f.running, p); ok {
+			return pathSource{root, byWatch}, below, nil
+		}
+	}
+	for _, p := range []string{abs, real} {
+		if root, below, ok := rootOf(f.noted, p); ok {
+			return pathSource{root, byEarlier}, below, nil
 		}
 	}
 	for _, p := range []string{abs, real} {
@@ -179,6 +182,16 @@ func (f *sourceFinder) sourceOf(path string) (src pathSource, below string, err 
 		}
 	}
 	return assume(filepath.Dir(abs), byDirectory, abs)
+}
+
+// rootOf returns the first of roots that path is in.
+func rootOf(roots []rootRecord, path string) (root rootRecord, below string, ok bool) {
+	for _, r := range roots {
+		if below, ok := belowDir(r.Path, path); ok && (below == "." || !r.File) {
+			return r, below, true
+		}
+	}
+	return root, "", false
 }
 
 func assume(dir string, by sourceBy, path string) (pathSource, string, error) {

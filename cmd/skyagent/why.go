@@ -144,10 +144,13 @@ type sourceFinder struct {
 // innermostFirst sorts roots; of one directory, what goes into a bucket is first.
 func innermostFirst(roots []rootRecord) []rootRecord {
 	slices.SortStableFunc(roots, func(a, b rootRecord) int {
-		if a.Path == b.Path && a.Plain != b.Plain {
-			return map[bool]int{false: -1, true: 1}[a.Plain]
+		switch {
+		case a.Path != b.Path || a.Plain == b.Plain:
+			return len(b.Path) - len(a.Path)
+		case a.Plain:
+			return 1
 		}
-		return len(b.Path) - len(a.Path)
+		return -1
 	})
 	return roots
 }
@@ -162,14 +165,14 @@ func (f *sourceFinder) sourceOf(path string) (src pathSource, below string, err 
 	if f.flag != "" {
 		return f.named(path, abs, real)
 	}
-	for _, p := range []string{abs, real} {
-		if root, below, ok := rootOf(f.running, p); ok {
-			return pathSource{root, byWatch}, below, nil
-		}
-	}
-	for _, p := range []string{abs, real} {
-		if root, below, ok := rootOf(f.noted, p); ok {
-			return pathSource{root, byEarlier}, below, nil
+	for _, known := range []struct {
+		roots []rootRecord
+		by    sourceBy
+	}{{f.running, byWatch}, {f.noted, byEarlier}} {
+		for _, p := range []string{abs, real} {
+			if root, below, ok := rootOf(known.roots, p); ok {
+				return pathSource{root, known.by}, below, nil
+			}
 		}
 	}
 	for _, p := range []string{abs, real} {

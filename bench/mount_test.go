@@ -200,6 +200,9 @@ func (m *measurements) writes(tool mounting, bucket string, size int64, warm fun
 		m.take(tool, "write-back", func() { writeNoise(m.b, filepath.Join(dir, "later"), size) })
 		m.stored(filepath.Join(bucket, "later"), 1) // unmount waits for half a minute at the most
 	})
+	for _, name := range []string{"file", "later"} { // or all rounds together need 40 GB
+		os.Remove(filepath.Join(m.objects, bucket, name))
+	}
 }
 
 // stored waits until the store has n files below path. Who uploads before a close

@@ -43,17 +43,20 @@ func BenchmarkMount(b *testing.B) {
 	}
 	run(b, rclone(b, server).push(source, bucket))
 	warm := func() { dropCaches(b); warmUp(b, server.Dir) }
-	for b.Loop() {
-		m := &measurements{b: b, tools: tools, objects: server.Dir}
-		for round := range mountRounds {
-			m.inTurn(round, func(tool mounting) {
-				m.reads(tool, bucket, size, warm)
-				m.tree(tool, bucket, warm)
-				m.writes(tool, server.NewBucket(b), size, warm)
-			})
-		}
-		m.report()
+	part := func(name string, do func(m *measurements, tool mounting)) {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				m := &measurements{b: b, tools: tools, objects: server.Dir}
+				for round := range mountRounds {
+					m.inTurn(round, func(tool mounting) { do(m, tool) })
+				}
+				m.report()
+			}
+		})
 	}
+	part("reads", func(m *measurements, tool mounting) { m.reads(tool, bucket, size, warm) })
+	part("tree", func(m *measurements, tool mounting) { m.tree(tool, bucket, warm) })
+	part("writes", func(m *measurements, tool mounting) { m.writes(tool, server.NewBucket(m.b), size, warm) })
 }
 
 // BenchmarkMountDistant compares them on a store that is 25 ms away: 500 files of

@@ -30,8 +30,8 @@ type Heard struct {
 
 // A Feed hands out everything that is announced of one storage, verified, in
 // the order in which the server passes it on. It says Lost when it first
-// listens, on every new connection, and whenever something may be missing,
-// always at a moment from which on it hears everything: who reads the bucket
+// listens, on every new connection, after a silence, and whenever something may be
+// missing, always at a moment from which on it hears everything: who reads the bucket
 // after that word misses nothing.
 //
 // The order is that of one server. On a cluster, a fence waits for all that the
@@ -124,8 +124,8 @@ func (f *Feed) Fence(ctx context.Context) error {
 	}
 }
 
-// Alive reports whether a fence came back within the last 3 s and every loss
-// was told.
+// Alive reports whether a fence came back that was sent within the last 3 s, and
+// every loss was told.
 func (f *Feed) Alive() bool {
 	f.fences.mu.Lock()
 	defer f.fences.mu.Unlock()
@@ -192,6 +192,7 @@ func (f *Feed) land(b []byte, hear func(Heard)) {
 		return
 	}
 	f.notice()
+	f.fences.lapse()
 	nonce := binary.BigEndian.Uint64(b)
 	told := f.fences.owed(nonce)
 	if told {

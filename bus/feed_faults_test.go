@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -37,8 +38,8 @@ func TestFeedBesideADeniedHerald(t *testing.T) {
 	fence(t, f)
 }
 
-// A server that hangs is noticed without its connection breaking, and nothing
-// is lost when it goes on.
+// A server that hangs is noticed without its connection breaking, and when it goes
+// on that is told: who had something to say may have given up.
 func TestFeedNoticesSilence(t *testing.T) {
 	s := plain(t, server.Options{})
 	p := newProxy(t, s.Addr().String())
@@ -55,8 +56,40 @@ func TestFeedNoticesSilence(t *testing.T) {
 	p.release()
 	alive(t, f)
 	fence(t, f)
-	if got := h.all(); len(got) != before {
-		t.Errorf("heard %q", got[before:])
+	if got := h.all()[before:]; len(got) == 0 || h.count("lost") != len(h.all()) {
+		t.Errorf("heard %q", got)
+	}
+}
+
+// A server that does not answer is given up by who announces when no feed that
+// hears as little is trusted any more. So a fence that comes back afterwards, before
+// the announcement, comes with the word that something was missed.
+func TestSilenceEndsTrustFirst(t *testing.T) {
+	s := plain(t, server.Options{})
+	key := newKey(t)
+	reader, writer := newProxy(t, s.Addr().String()), newProxy(t, s.Addr().String())
+	f, heard := feed(t, connectUp(t, bus.Options{URLs: []string{reader.url()}}), newKeys(key))
+	h := herald(t, connectUp(t, bus.Options{URLs: []string{writer.url()}}), key)
+	announce(t, h, write("a")...)
+	fence(t, f)
+	before := heard.count("lost")
+	reader.hold()
+	writer.hold()
+	if err := h.Announce(short(t), write("b")); err == nil {
+		t.Error("announced to a server that did not answer")
+	}
+	reader.release()
+	if err := f.Fence(short(t)); err == nil && heard.count("lost") == before {
+		t.Errorf("the feed is trusted, and heard only %q", heard.all())
+	}
+	writer.release()
+	if err := h.Flush(short(t)); err != nil {
+		t.Fatal(err)
+	}
+	alive(t, f)
+	fence(t, f)
+	if all := strings.Join(heard.all(), " "); !strings.Contains(all, " b") || heard.count("lost") == before {
+		t.Errorf("heard %q", all)
 	}
 }
 

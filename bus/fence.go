@@ -13,7 +13,7 @@ var ErrNotAlive = errors.New("no word from the bus")
 // Times of a feed's heart.
 const (
 	beatEvery = time.Second     // a fence is sent when nobody else asks for one
-	silence   = 3 * time.Second // none came back for that long: the bus is lost
+	silence   = 3 * time.Second // none that was sent since then came back: the bus is lost
 )
 
 // fences are the messages that a feed sends to itself. At most one is on its
@@ -27,7 +27,7 @@ type fences struct {
 	mu      sync.Mutex // guards the rest
 	flying  *flight    // sent and not back
 	waiting *flight    // goes off when flying is back
-	back    time.Time  // when the last one came back
+	back    time.Time  // when the last one that came back was sent
 	missed  bool       // something may be lost and has not been told
 	deaf    uint64     // 1 + the life in which a subscription was denied last; 0 is never
 	alive   bool       // as changed has told it
@@ -126,6 +126,17 @@ func (f *fences) miss() {
 	f.look()
 }
 
+// lapse finds out whether the bus was lost by silence until now. Whoever had
+// something to announce may have stopped waiting for an answer.
+func (f *fences) lapse() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.back.IsZero() && time.Since(f.back) >= silence {
+		f.missed = true
+		f.look()
+	}
+}
+
 // deny says that on this connection something is never heard. Fences come back
 // all the same, and mean nothing.
 func (f *fences) deny() {
@@ -144,7 +155,8 @@ func (f *fences) hears() bool { return f.deaf == 0 || f.deaf != f.life()+1 }
 func (f *fences) owed(nonce uint64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.missed && f.flying != nil && f.flying.nonce == nonce && f.flying.beat
+	fl := f.flying
+	return f.missed && fl != nil && fl.nonce == nonce && fl.beat && time.Since(fl.sent) < silence
 }
 
 // landed ends the flight of nonce; told says that a loss was told.
@@ -156,7 +168,7 @@ func (f *fences) landed(nonce uint64, told bool) {
 		return // late, sent twice, or made up
 	}
 	f.flying = nil
-	f.back = time.Now()
+	f.back = fl.sent
 	f.missed = f.missed && !told
 	var err error
 	if f.missed || !f.hears() {

@@ -231,12 +231,24 @@ func (h *Herald) rounds(ctx context.Context) error {
 		case <-h.flush:
 			r, upto := h.begin()
 			life := h.conn.life()
-			asking, cancel := context.WithTimeout(ctx, requestTimeout)
-			err := h.conn.nc.FlushWithContext(asking)
-			cancel()
-			h.conclude(r, upto, life, err)
+			h.conclude(r, upto, life, h.question(ctx))
 		}
 	}
+}
+
+// question returns nil when the server has all that was sent. It gives up a second
+// later than a feed that hears as little, which nobody trusts then. It asks twice:
+// a process that was stopped finds its time over, with the answer just behind.
+func (h *Herald) question(ctx context.Context) (err error) {
+	for range 2 {
+		asking, cancel := context.WithTimeout(ctx, (silence+beatEvery)/2)
+		err = h.conn.nc.FlushWithContext(asking)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+	}
+	return err
 }
 
 // begin takes the round that is asked for, and the number of the last message

@@ -62,6 +62,10 @@ func (g gate) enter(ctx context.Context) error {
 
 func (g gate) leave() { <-g }
 
+// pending reports whether the bucket, or the others, may not know yet what f has.
+// An upload is clean before it is announced.
+func (f *file) pending() bool { return f.dirty.Load() || len(f.upload) > 0 }
+
 // begin makes f a new file, which the bucket does not have.
 func (f *file) begin() {
 	f.cond, f.gen, f.line = objstore.Cond{Absent: true}, 1, rand.Text()
@@ -308,7 +312,7 @@ func (m *FS) flushAs(ctx context.Context, f *file, spare bool) error {
 	case removed:
 		return f.clean()
 	case gone:
-		return m.beside(ctx, f, j, p)
+		return m.beside(ctx, f, p, m.askInTurn) // j is in nobody's way
 	}
 	if err := j.turn(ctx); err != nil {
 		return err
@@ -345,7 +349,7 @@ func (m *FS) put(ctx context.Context, f *file, j *job, p manifest.Path) error {
 	}
 	switch {
 	case second(err):
-		return m.beside(ctx, f, j, p)
+		return m.beside(ctx, f, p, func(ctx context.Context, p manifest.Path) error { return m.ask(ctx, j, p, "") })
 	case err != nil:
 		return fmt.Errorf("upload %s: %w", p, err)
 	}
@@ -427,6 +431,9 @@ func (m *FS) settle(f *file, up *upload) {
 	f.stage.rebase(base, f.former.Size, same)
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
+	if string(f.n.rev) != up.file.Rev {
+		m.removed.add(up.file.Path, f.n.rev)
+	}
 	mtime, perm, size, xattrs := f.n.mtime, f.n.perm, f.n.size, f.n.xattrs()
 	f.n.set(up.file)
 	f.n.lie(string(up.file.Path))

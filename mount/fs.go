@@ -322,8 +322,17 @@ func (m *FS) heard(ctx context.Context) bool {
 	return m.trust.Load() && m.opt.Bus.Fence(ctx) == nil
 }
 
-// askInTurn asks about p after our own changes of it.
+// askInTurn asks about p after our own changes of it, those that come meanwhile
+// too.
 func (m *FS) askInTurn(ctx context.Context, p manifest.Path) error {
+	for {
+		if err := m.askOnce(ctx, p); err != errOvertaken {
+			return err
+		}
+	}
+}
+
+func (m *FS) askOnce(ctx context.Context, p manifest.Path) error {
 	j := m.queue.look(string(p))
 	defer j.end()
 	if err := j.turn(ctx); err != nil {

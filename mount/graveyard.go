@@ -5,31 +5,39 @@ import (
 	"github.com/skyagent/skyagent/objstore"
 )
 
-// A graveyard remembers which revisions were removed lately: word of a write
-// may come after word of its removal, when the two come from different workers.
+// A graveyard remembers which revisions were removed or replaced lately: word of
+// a write may come after word of what followed it, when the two come from
+// different workers. A store that names revisions by their content has the same
+// one again when the content comes again.
 type graveyard struct {
-	young, old map[manifest.Path]objstore.Rev
+	young, old map[grave]struct{}
 }
 
-// buried bounds the removals that each half of a graveyard remembers.
+type grave struct {
+	path manifest.Path
+	rev  objstore.Rev
+}
+
+// buried bounds the revisions that each half of a graveyard remembers.
 const buried = 1 << 14
 
-// add notes that revision rev of p was removed.
+// add notes that p had revision rev, which is gone; "" is none.
 func (g *graveyard) add(p manifest.Path, rev objstore.Rev) {
+	if rev == "" {
+		return
+	}
 	if len(g.young) >= buried {
 		g.old, g.young = g.young, nil
 	}
 	if g.young == nil {
-		g.young = map[manifest.Path]objstore.Rev{}
+		g.young = map[grave]struct{}{}
 	}
-	g.young[p] = rev
+	g.young[grave{p, rev}] = struct{}{}
 }
 
-// has reports whether rev is what was last removed from p.
+// has reports whether p had revision rev lately, before what it has now.
 func (g *graveyard) has(p manifest.Path, rev objstore.Rev) bool {
-	was, ok := g.young[p]
-	if !ok {
-		was, ok = g.old[p]
-	}
-	return ok && was == rev
+	_, young := g.young[grave{p, rev}]
+	_, old := g.old[grave{p, rev}]
+	return young || old
 }

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -106,7 +107,8 @@ func (m *FS) take(w manifest.Write, fromLog bool) {
 	}
 }
 
-// leadsOn reports whether w follows what n is; nil is nothing.
+// leadsOn reports whether w follows what n is; nil is nothing. Where a revision has
+// come again, that is not to be told from the revisions.
 func (m *FS) leadsOn(n *node, w manifest.Write, fromLog bool) bool {
 	switch {
 	case n == nil && w.Op == manifest.Delete:
@@ -120,7 +122,7 @@ func (m *FS) leadsOn(n *node, w manifest.Write, fromLog bool) bool {
 	case w.Op == manifest.Put && n.rev == objstore.Rev(w.Rev):
 		return true
 	}
-	return n.rev == objstore.Rev(w.Prev)
+	return n.rev == objstore.Rev(w.Prev) && !m.removed.has(w.Path, n.rev) && !m.removed.has(w.Path, objstore.Rev(w.Rev))
 }
 
 // takeDir takes a directory that was made or removed.
@@ -174,6 +176,9 @@ func (m *FS) install(f manifest.File, fromLog bool) *node {
 	case n.rev == objstore.Rev(f.Rev) && n.is(isLink) == f.IsLink() && !n.contradicts(f):
 		m.tellAttr(n)
 	default:
+		if n.rev != objstore.Rev(f.Rev) {
+			m.removed.add(f.Path, n.rev)
+		}
 		n = m.tree.replace(n)
 		m.tellName(dir, name)
 		if m.replay.add(f.Path, echoWritten); m.replay.on {
@@ -238,19 +243,29 @@ func (m *FS) doubtHeld(p manifest.Path, announced objstore.Rev) {
 	j := m.queue.look(string(p))
 	m.group.Go(func() {
 		defer j.end()
-		err := m.insist(j, func(ctx context.Context) error { return m.ask(ctx, j, p, announced) }, objstore.Lasting)
-		if err != nil && m.ctx.Err() == nil {
+		err := m.insist(j, func(ctx context.Context) error { return m.ask(ctx, j, p, announced) }, final)
+		if err != nil && err != errOvertaken && m.ctx.Err() == nil {
 			m.log.Warn("file not looked up in the store", "path", p, "err", err)
 		}
 		m.tree.mu.Lock()
 		defer m.tree.mu.Unlock()
+		if err == errOvertaken {
+			m.doubtHeld(p, announced)
+		}
 		m.believeAgain(p)
 	})
 }
 
+// errOvertaken says that a file is about to be changed here, after a look at it:
+// the next look tells.
+var errOvertaken = errors.New("it is being changed here")
+
+// final reports whether err ends the attempts to look at a file.
+func final(err error) bool { return err == errOvertaken || objstore.Lasting(err) }
+
 // ask looks at what the bucket has at p and brings it into the tree, in j's
 // turn. What is about to be changed here is in the tree already: an answer from
-// before that would bring back what was removed.
+// before that would bring back what was removed, and is errOvertaken.
 //
 // A version other than the one that was announced is announced by us: its writer
 // is about to, but what is read here must be found by all who open it later.
@@ -264,6 +279,7 @@ func (m *FS) ask(ctx context.Context, j *job, p manifest.Path, announced objstor
 	case err != nil && !absent(err):
 		return err
 	case j.overtaken(string(p)):
+		return errOvertaken
 	case err != nil && n != nil && !n.is(isDir) && n.rev != "":
 		m.vanish(n)
 		m.pruneHeld(n.parent)

@@ -125,6 +125,33 @@ func TestLateNews(t *testing.T) {
 	}
 }
 
+// TestLateNewsOfSameContent hears of a version that was there before, where the
+// store names versions by their content, and then, late, of what had replaced it:
+// the store decides.
+func TestLateNewsOfSameContent(t *testing.T) {
+	m, on := mounted(t, func(store objstore.Store) objstore.Store { return store })
+	off := on
+	off.Rev = "off"
+	turn := func(prev, to manifest.File) {
+		m.take(manifest.Write{Change: manifest.Change{Op: manifest.Put, File: to}, Prev: prev.Rev}, false)
+	}
+	turn(on, off)
+	if got := m.revAt("a"); got != off.Rev || m.count.asked.Load() > 0 {
+		t.Errorf("news that lead on were not taken: revision %q", got)
+	}
+	turn(off, on)
+	if err := m.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	turn(on, off)
+	if err := m.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.revAt("a"); got != on.Rev {
+		t.Errorf("the tree has revision %q, the bucket %q", got, on.Rev)
+	}
+}
+
 // TestMixedAnswer has the store describe a version by the revision of the next,
 // which is then announced: whoever looks up the name gets another node, with
 // nothing in the kernel's cache.

@@ -35,13 +35,16 @@ type job struct {
 	keys  []string
 	looks bool // changes nothing
 	after []*job
-	done  chan struct{}        // closed by end
+	done  chan struct{}        // closed when it has ended, and all before it are done
 	inner *atomic.Pointer[job] // of a job that has others do its attempts: the last of these; may be nil
 
-	number  uint64
-	behind  *job  // which it waits for; guarded by the queue's mutex, like what follows
-	trouble error // of the last attempt; nil while none has failed
-	refused int   // the round in which the store refused it; 0 when it did not
+	number    uint64
+	ended     bool   // guarded by the queue's mutex, like what follows
+	ahead     int    // how many of after are not done
+	followers []*job // those that have this one in after
+	behind    *job   // which it waits for
+	trouble   error  // of the last attempt; nil while none has failed
+	refused   int    // the round in which the store refused it; 0 when it did not
 }
 
 // parallel is how many changes go to the store at a time.
@@ -69,6 +72,10 @@ func (q *queue) enter(j *job) *job {
 	defer q.mu.Unlock()
 	for _, key := range j.keys {
 		j.follow(key)
+	}
+	j.ahead = len(j.after)
+	for _, before := range j.after {
+		before.followers = append(before.followers, j)
 	}
 	for _, key := range j.keys {
 		q.setTail(key, j)
@@ -182,23 +189,41 @@ func (j *job) slot(ctx context.Context) error {
 // yield gives the slot back.
 func (j *job) yield() { <-j.q.slots }
 
-// end lets those go on that wait for j, whatever came of it.
+// end lets those go on that wait for j, whatever came of it. When j did not wait
+// for its turn, they still wait for those before it.
 func (j *job) end() {
 	j.q.mu.Lock()
 	defer j.q.mu.Unlock()
 	for _, key := range j.keys {
-		if j.q.tail[key] == j {
-			j.q.setTail(key, nil)
-		}
 		if j.looks {
-			continue
+			break
 		}
 		if j.q.changes[key]--; j.q.changes[key] == 0 {
 			delete(j.q.changes, key)
 		}
 	}
 	delete(j.q.open, j)
+	j.ended = true
+	j.leave()
+}
+
+// leave takes j out of the order, when nothing keeps it there. The queue's mutex
+// is held.
+func (j *job) leave() {
+	if !j.ended || j.ahead > 0 {
+		return
+	}
+	for _, key := range j.keys {
+		if j.q.tail[key] == j {
+			j.q.setTail(key, nil)
+		}
+	}
 	close(j.done)
+	for _, f := range j.followers {
+		f.ahead--
+		f.leave()
+	}
+	j.followers = nil
 }
 
 // attempt returns the round in which an attempt begins, and what is closed when

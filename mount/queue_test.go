@@ -134,3 +134,32 @@ func TestQueueStuck(t *testing.T) {
 		}
 	})
 }
+
+// TestQueueGivenUp has a job end that did not wait for its turn: the next on its
+// key waits for the one before it all the same.
+func TestQueueGivenUp(t *testing.T) {
+	q := newQueue()
+	first, second := q.add("k"), q.look("k")
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := second.turn(over); err == nil {
+		t.Fatal("two jobs on one key have their turn")
+	}
+	second.end()
+	if !q.busy("k") {
+		t.Error("the first job is not seen any more")
+	}
+	third := q.add("k")
+	if err := third.turn(over); err == nil {
+		t.Error("the third has its turn before the first is done")
+	}
+	first.end()
+	if err := third.turn(t.Context()); err != nil {
+		t.Error(err)
+	}
+	third.yield()
+	third.end()
+	if q.busy("k") || q.changing() > 0 {
+		t.Error("something is left")
+	}
+}

@@ -514,8 +514,11 @@ func (r *raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 	}
 	if !r.m.refused.again(in.Pid, n, in.NodeId) {
 		if err := r.m.believe(ctx, n); err != nil {
-			r.m.refused.note(in.Pid, n, in.NodeId)
-			return r.status(err)
+			code := r.status(err)
+			if code == fuse.Status(errStale) { // the kernel opens again; after other errors the program may, later
+				r.m.refused.note(in.Pid, n, in.NodeId)
+			}
+			return code
 		}
 	}
 	r.m.tree.mu.Lock()
@@ -584,7 +587,7 @@ func (r *raw) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 		return fuse.EBADF
 	}
 	code := fuse.OK
-	if h.writes && h.file.dirty.Load() && !r.goesOn(h, in.Pid) {
+	if h.writes && h.file.pending() && !r.goesOn(h, in.Pid) {
 		code = r.upload(cancel, in.Pid, h)
 	}
 	if unlocked := r.closeLocks(cancel, in, h); code.Ok() {

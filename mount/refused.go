@@ -16,7 +16,7 @@ type refusal struct{ ino, id uint64 }
 // maxRefusals bounds what is remembered; what is forgotten costs an ESTALE.
 const maxRefusals = 1 << 12
 
-// note remembers that pid was refused node n.
+// note remembers that pid was refused node n as stale.
 func (r *refusals) note(pid uint32, n *node, id uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -168,8 +168,10 @@ func (u *upload) send(ctx context.Context, m *FS) (objstore.Info, error) {
 }
 
 // beside keeps what was written to p under another name, since somebody else's
-// version stands there; the node makes way for that. It returns errStale.
-func (m *FS) beside(ctx context.Context, f *file, j *job, p manifest.Path) error {
+// version stands there; the node makes way for that, which look brings into the
+// tree, in its turn: what is announced meanwhile is newer than the store's answer.
+// It returns errStale.
+func (m *FS) beside(ctx context.Context, f *file, p manifest.Path, look func(context.Context, manifest.Path) error) error {
 	up, info, err := m.keepBeside(ctx, f, p)
 	if err != nil {
 		return fmt.Errorf("keep what was written to %s: %w", p, err)
@@ -186,8 +188,9 @@ func (m *FS) beside(ctx context.Context, f *file, j *job, p manifest.Path) error
 	if err := m.tell(ctx, w); err != nil {
 		return err
 	}
-	if err := m.ask(ctx, j, p, ""); err != nil {
-		m.log.Debug("version not looked up", "path", p, "err", err)
+	if err := look(ctx, p); err != nil {
+		m.log.Debug("version not looked up yet", "path", p, "err", err)
+		m.doubt(string(p)) // what was written here still stands at the name
 	}
 	return errStale
 }

@@ -1,12 +1,15 @@
 package integration_test
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -50,7 +53,68 @@ func TestMountRegisters(t *testing.T) {
 	if os.Getenv("SKYAGENT_LONG") != "" {
 		ops = 100_000
 	}
-	posix.Registers(t, dirs, posix.RegistersOptions{Ops: ops, Seed: 1, InPlace: true, Overlap: false})
+	posix.Registers(t, dirs, posix.RegistersOptions{Ops: ops, Seed: seeded(t).Uint64(), InPlace: true, Overlap: false})
+}
+
+// TestMountRegistersPaused is TestMountRegisters with mounts, and their bus, that
+// are stopped now and then, some for longer than the bus is trusted without a word.
+// Time does not make an open miss a write whose close had returned.
+func TestMountRegistersPaused(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	nats := servers.NATS(t, servers.NATSOptions{})
+	var dirs []string
+	pauses := []pausing{{nats.Freeze, nats.Thaw}}
+	for range 3 {
+		dir, p := r.mount(t, "--nats", nats.URL)
+		dirs = append(dirs, dir)
+		signal := func(s syscall.Signal) func() {
+			return func() {
+				if err := syscall.Kill(p.PID(), s); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		pauses = append(pauses, pausing{signal(syscall.SIGSTOP), signal(syscall.SIGCONT)})
+	}
+	r.waitMounts(t, len(dirs), nats.URL)
+	ops := 2000
+	if os.Getenv("SKYAGENT_LONG") != "" {
+		ops = 30_000
+	}
+	rnd := seeded(t)
+	seed := rnd.Uint64()
+	ctx, end := context.WithCancel(t.Context())
+	var paused sync.WaitGroup
+	paused.Go(func() { pauseInTurn(ctx, rnd, pauses) })
+	defer paused.Wait()
+	defer end()
+	posix.Registers(t, dirs, posix.RegistersOptions{Ops: ops, Seed: seed, InPlace: true})
+}
+
+// A pausing is a process that can be stopped and go on.
+type pausing struct{ pause, resume func() }
+
+// pauseInTurn stops one after another, at random, until ctx ends: most for a
+// moment, some for longer than anybody is trusted.
+func pauseInTurn(ctx context.Context, rnd *rand.Rand, all []pausing) {
+	sleep := func(d time.Duration) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(d):
+		}
+	}
+	for ctx.Err() == nil {
+		sleep(time.Duration(rnd.Int64N(int64(400 * time.Millisecond))))
+		one := all[rnd.IntN(len(all))]
+		most := 100 * time.Millisecond
+		if rnd.IntN(6) == 0 {
+			most = 6 * time.Second
+		}
+		one.pause()
+		sleep(time.Duration(rnd.Int64N(int64(most))))
+		one.resume()
+	}
 }
 
 func TestMountPingPong(t *testing.T) {

@@ -2,7 +2,9 @@ package mount
 
 import (
 	"context"
+	"fmt"
 	"iter"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -86,4 +88,30 @@ func TestTrustEndsInListing(t *testing.T) {
 	<-begun
 	bus.die()
 	trusted(false)
+}
+
+// TestLogInOrder hears of a commit while those before it, which were missed, are
+// being taken: what it says is not undone by them.
+func TestLogInOrder(t *testing.T) {
+	m, _ := mounted(t, func(store objstore.Store) objstore.Store { return store })
+	m.early.release(m.hear)
+	put := func(p manifest.Path, rev string) manifest.Change {
+		return manifest.Change{Op: manifest.Put, File: manifest.File{Path: p, Mode: 0o644, Size: 1, Rev: rev}}
+	}
+	missed := manifest.Commit{Epoch: "e", Generation: 1}
+	for i := range 10_000 {
+		missed.Changes = append(missed.Changes, put(manifest.Path(fmt.Sprint("f", i)), "1"))
+	}
+	missed.Changes = append(missed.Changes, put("last", "1"))
+	head := manifest.Position{Epoch: "e", Generation: 1, Commit: manifest.Sum([]byte("first"))}
+	var taken sync.WaitGroup
+	taken.Go(func() { m.takeLog("main", manifest.Position{}, head, []manifest.Commit{missed}) })
+	for m.Status().Pos != head {
+		runtime.Gosched()
+	}
+	m.Hear(News{Commit: &manifest.Event{Source: "main", Epoch: "e", Generation: 2, Prev: 1, Count: 1, Changes: []manifest.Change{put("last", "2")}}})
+	taken.Wait()
+	if got := m.revAt("last"); got != "2" {
+		t.Errorf("the tree has revision %q, which the second commit replaced", got)
+	}
 }

@@ -59,7 +59,8 @@ type FS struct {
 	noting    chan struct{} // holds a token when something is to be noted
 	noted     manifest.NotesPos
 
-	noter sync.Mutex // held by the one that writes a note; comes before mu
+	noter  sync.Mutex // held by the one that writes a note; comes before mu
+	taking sync.Mutex // held while commits are taken, in their order; comes before mu and the tree's
 
 	mu      sync.Mutex // guards what follows
 	losses  int        // how often something was missed

@@ -44,6 +44,8 @@ func (m *FS) hear(n News) {
 // hearCommit takes a commit that leads on from where its log was read to, and
 // has the log read otherwise.
 func (m *FS) hearCommit(e manifest.Event) {
+	m.taking.Lock()
+	defer m.taking.Unlock()
 	m.mu.Lock()
 	pos := m.logs[e.Source]
 	old := e.Epoch == pos.Epoch && e.Generation <= pos.Generation

@@ -220,17 +220,26 @@ func (m *FS) catchUpLog(ctx context.Context, source string) error {
 	if err != nil && !errors.Is(err, manifest.ErrNoLog) {
 		return err
 	}
+	m.takeLog(source, pos, head, commits)
+	return nil
+}
+
+// takeLog takes what follows pos in the log of source, unless events were faster.
+func (m *FS) takeLog(source string, pos, head manifest.Position, commits []manifest.Commit) {
+	m.taking.Lock()
+	defer m.taking.Unlock()
 	m.mu.Lock()
-	if now := m.logs[source]; now != pos {
-		m.mu.Unlock()
-		return nil // events were faster
+	faster := m.logs[source] != pos
+	if !faster {
+		m.logs[source] = head
 	}
-	m.logs[source] = head
 	m.mu.Unlock()
+	if faster {
+		return
+	}
 	for _, c := range commits {
 		m.takeCommit(c.Changes)
 	}
-	return nil
 }
 
 // reconcile compares the tree with a listing of what lies below prefix, and asks

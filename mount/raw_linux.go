@@ -533,8 +533,10 @@ func (r *raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 	if !writes {
 		r.m.ahead(n)
 	}
-	h := &handle{file: f, writes: writes, owner: in.Pid}
-	out.Fh, out.OpenFlags = r.m.handles.add(h), fuse.FOPEN_KEEP_CACHE
+	if f.version.Load() == 0 { // else the kernel may not have been told yet that its pages are another version's
+		out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	}
+	out.Fh = r.m.handles.add(&handle{file: f, writes: writes, owner: in.Pid})
 	return fuse.OK
 }
 

@@ -40,3 +40,29 @@ func TestRefusedByError(t *testing.T) {
 		t.Errorf("an open of what has replaced it: %v", code)
 	}
 }
+
+// TestOpenOfRenewed opens a file that a lock has brought to a newer version: the
+// kernel's pages may be those of the version before.
+func TestOpenOfRenewed(t *testing.T) {
+	m, _ := mounted(t, func(store objstore.Store) objstore.Store { return store })
+	r := &raw{m: m}
+	m.tree.mu.Lock()
+	n := m.tree.find("a")
+	m.tree.take(n)
+	f := m.openFile(n, false)
+	m.tree.mu.Unlock()
+	open := func() *fuse.OpenOut {
+		var out fuse.OpenOut
+		if code := r.Open(nil, &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: n.id}}, &out); !code.Ok() {
+			t.Fatal(code)
+		}
+		return &out
+	}
+	if open().OpenFlags&fuse.FOPEN_KEEP_CACHE == 0 {
+		t.Error("pages of a version that stays are not kept")
+	}
+	f.version.Add(1)
+	if open().OpenFlags&fuse.FOPEN_KEEP_CACHE != 0 {
+		t.Error("pages of the version before are kept")
+	}
+}

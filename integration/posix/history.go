@@ -23,10 +23,20 @@ type Op struct {
 	// Unknown is a write that failed in a way that leaves open whether it
 	// happened, or happens later.
 	Unknown bool
+	// Refused is one that did not happen, or a read that found nothing out. It is
+	// told, and not checked.
+	Refused bool
 }
 
 func (o Op) String() string {
-	return fmt.Sprintf("%d..%d worker %d: %s %#x%s", o.Begin, o.End, o.Worker, o.Kind, o.Value, map[bool]string{true: ", unknown whether"}[o.Unknown])
+	outcome := ""
+	switch {
+	case o.Unknown:
+		outcome = ", unknown whether"
+	case o.Refused:
+		outcome = ", refused"
+	}
+	return fmt.Sprintf("%d..%d worker %d: %s %#x%s", o.Begin, o.End, o.Worker, o.Kind, o.Value, outcome)
 }
 
 // ErrUndecided is a history with too many writes at once to try all orders.
@@ -78,12 +88,12 @@ type linearizer struct {
 	busy   uint64
 	slotOf []int
 	states map[state]bool
-	last   []Op // that returned, for the message
+	all    []Op // also those that are not checked, for the message
 }
 
-func checkRegister(ops []Op) error {
-	ops = observable(ops)
-	l := &linearizer{ops: ops, slotOf: make([]int, len(ops)), states: map[state]bool{{}: true}}
+func checkRegister(all []Op) error {
+	ops := observable(all)
+	l := &linearizer{ops: ops, all: all, slotOf: make([]int, len(ops)), states: map[state]bool{{}: true}}
 	for _, m := range moments(ops) {
 		if !m.ends {
 			if err := l.call(m.op); err != nil {
@@ -98,16 +108,16 @@ func checkRegister(ops []Op) error {
 	return nil
 }
 
-// observable drops unknown writes whose value nobody found: if there is an
-// order with one, there is one without it.
+// observable drops what did not happen, and unknown writes whose value nobody
+// found: if there is an order with one, there is one without it.
 func observable(ops []Op) []Op {
 	found := map[uint32]bool{}
 	for _, op := range ops {
-		if !op.Write {
+		if !op.Write && !op.Refused {
 			found[op.Value] = true
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(ops), func(op Op) bool { return op.Unknown && !found[op.Value] })
+	return slices.DeleteFunc(slices.Clone(ops), func(op Op) bool { return op.Refused || op.Unknown && !found[op.Value] })
 }
 
 // moments returns calls and returns in time; at one time calls come first, as
@@ -192,7 +202,6 @@ func (l *linearizer) finish(op int) error {
 	}
 	l.busy &^= bit
 	l.states = next
-	l.last = append(l.last[max(0, len(l.last)-15):], l.ops[op])
 	return nil
 }
 
@@ -219,13 +228,22 @@ func (l *linearizer) explain(op int) error {
 			fmt.Fprintf(&b, " %#x", s.value)
 		}
 	}
-	fmt.Fprint(&b, "; under way were")
-	for busy := l.busy; busy != 0; busy &= busy - 1 {
-		fmt.Fprintf(&b, "\n  %v", l.ops[l.slots[bits.TrailingZeros64(busy)]])
-	}
-	fmt.Fprint(&b, "\nand before that ended")
-	for _, op := range l.last {
-		fmt.Fprintf(&b, "\n  %v", op)
+	fmt.Fprint(&b, "; of this register, as they began")
+	for _, o := range l.around(l.ops[op]) {
+		fmt.Fprintf(&b, "\n  %v", o)
 	}
 	return errors.New(b.String())
+}
+
+// around returns the operations that began before op ended, the last of them, and
+// a few after that.
+func (l *linearizer) around(op Op) []Op {
+	const before, after = 30, 10
+	all := slices.Clone(l.all)
+	slices.SortStableFunc(all, func(a, b Op) int { return cmp.Compare(a.Begin, b.Begin) })
+	n := 0
+	for n < len(all) && all[n].Begin <= op.End {
+		n++
+	}
+	return all[max(0, n-before):min(len(all), n+after)]
 }

@@ -64,14 +64,12 @@ func (w *registerWorker) run() error {
 	log := json.NewEncoder(out)
 	var ops []Op
 	for range w.Ops / w.Workers {
-		op, happened, err := w.op()
+		op, err := w.op()
 		if err != nil {
 			log.Encode(workerLine{Wrong: fmt.Sprintf("worker %d, operation %d, %s of register %d: %v", w.Worker, len(ops), op.Kind, op.Register, err)})
 			break
 		}
-		if happened {
-			ops = append(ops, op)
-		}
+		ops = append(ops, op)
 	}
 	for _, op := range ops {
 		if err := log.Encode(workerLine{Op: op}); err != nil {
@@ -107,9 +105,8 @@ func (w *registerWorker) turn(register, how int) (done func(), err error) {
 	return func() { flock(f, unix.LOCK_UN) }, flock(f, how)
 }
 
-// op does a random operation. It did not happen when it changed nothing and
-// found nothing; err is what no file system should answer.
-func (w *registerWorker) op() (op Op, happened bool, err error) {
+// op does a random operation; err is what no file system should answer.
+func (w *registerWorker) op() (op Op, err error) {
 	op = Op{Worker: w.Worker, Register: w.rnd.IntN(w.Files)}
 	path, how := register(w.Dir, op.Register), unix.LOCK_SH
 	var do func() error
@@ -128,7 +125,7 @@ func (w *registerWorker) op() (op Op, happened bool, err error) {
 	}
 	done, err := w.turn(op.Register, how)
 	if err != nil {
-		return op, false, err
+		return op, err
 	}
 	defer done()
 	op.Begin = monotonic()
@@ -138,20 +135,19 @@ func (w *registerWorker) op() (op Op, happened bool, err error) {
 }
 
 // outcome says what an operation's error means.
-func (w *registerWorker) outcome(op Op, err error) (Op, bool, error) {
+func (w *registerWorker) outcome(op Op, err error) (Op, error) {
 	switch {
 	case err == nil:
-		return op, true, nil
 	case errors.Is(err, unix.ENOENT) && (op.Kind == "read" || op.Kind == "unlink"):
 		op.Kind, op.Write, op.Value = "find nothing to "+op.Kind, false, 0
-		return op, true, nil
 	case errors.Is(err, unix.ESTALE):
-		return op, false, nil
+		op.Refused = true
 	case errors.Is(err, unix.EIO), errors.Is(err, unix.ETIMEDOUT), errors.Is(err, unix.EAGAIN):
-		op.Unknown = op.Write
-		return op, op.Write, nil
+		op.Unknown, op.Refused = op.Write, !op.Write
+	default:
+		return op, err
 	}
-	return op, false, err
+	return op, nil
 }
 
 // replace writes a new file and renames it over path. What is left of it after

@@ -7,11 +7,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/skyagent/skyagent/mount/blocks"
+	"github.com/skyagent/skyagent/objstore"
+	"github.com/skyagent/skyagent/objstore/storetest"
 )
 
 func TestGone(t *testing.T) {
@@ -37,6 +40,34 @@ func TestGone(t *testing.T) {
 		}
 		if _, err := reader(t, c, blocks.Object{Key: "a", Rev: "x", Size: 5}).ReadAt(t.Context(), make([]byte, 5), 0); !errors.Is(err, blocks.ErrGone) {
 			t.Errorf("%d: ReadAt of an object that was deleted = %v", size, err)
+		}
+	}
+}
+
+// A hasty store answers the first GET with the object that replaces the one whose
+// revision it has just checked.
+type hasty struct {
+	*storetest.Memory
+	next []byte
+	once sync.Once
+}
+
+func (h *hasty) Get(ctx context.Context, key string, off, n int64, cond objstore.Cond) (io.ReadCloser, objstore.Info, error) {
+	h.once.Do(func() {
+		_, _ = h.Put(ctx, key, bytes.NewReader(h.next), int64(len(h.next)), objstore.PutOptions{})
+		cond = objstore.Cond{}
+	})
+	return h.Memory.Get(ctx, key, off, n, cond)
+}
+
+// A content that is replaced while it is asked for is gone.
+func TestReplacedWhileAsked(t *testing.T) {
+	for _, size := range []int{1000, 2 << 20} {
+		b := content(1, size)
+		s := &hasty{Memory: storetest.NewMemory(), next: b[:size-9]}
+		o := proven(t, put(t, s, "a", b), b)
+		if _, err := reader(t, open(t, blocks.Options{Store: s}), o).ReadAt(t.Context(), make([]byte, 100), 0); !errors.Is(err, blocks.ErrGone) {
+			t.Errorf("%d: ReadAt = %v", size, err)
 		}
 	}
 }

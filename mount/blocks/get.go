@@ -50,17 +50,25 @@ func (g *get) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// ask sends the request. A server that keeps objects as files (versitygw) may
+// check the revision before the object is replaced, and answer with the next one:
+// that is seen by the size, and asked again it says that the revision is gone.
 func (g *get) ask() error {
-	g.cache.stats.requests.Add(1)
-	body, info, err := g.cache.store.Get(g.ctx, g.object.Key, g.off, g.n, objstore.Cond{If: g.object.Rev})
-	if err != nil {
-		return err
+	var size int64
+	for range 2 {
+		g.cache.stats.requests.Add(1)
+		body, info, err := g.cache.store.Get(g.ctx, g.object.Key, g.off, g.n, objstore.Cond{If: g.object.Rev})
+		if err != nil {
+			return err
+		}
+		if info.Size == g.object.Size {
+			g.body = body
+			return nil
+		}
+		body.Close()
+		size = info.Size
 	}
-	g.body = body
-	if info.Size != g.object.Size {
-		return fmt.Errorf("%w: it has %d bytes in the store, not %d", ErrCorrupt, info.Size, g.object.Size)
-	}
-	return nil
+	return fmt.Errorf("%w: it has %d bytes in the store, not %d", ErrCorrupt, size, g.object.Size)
 }
 
 func (g *get) close() {

@@ -10,6 +10,13 @@
 // host whole, by rename; a file that is written while it is read may arrive in a
 // state that it never had, and is sent again when it has settled.
 //
+// What is ignored. What the rules of Options.Ignore say of a directory; a file
+// that is a mount of its own is sent whatever they say. It is as if it were not
+// there: what becomes ignored after it was sent is deleted like what is gone, and
+// behind the same guard, and what no longer is ignored is sent. A look at a path
+// reads the rules of the directories above it; what else they decide the Rescan
+// shows that follows their change.
+//
 // What is deleted. Only what was sent: what a host has of its own stays, and so
 // does a directory that holds any of it. A source that is gone, or lost more
 // than half of 100 files at once, is no deletion (see Guarded). The source wins

@@ -122,7 +122,7 @@ func newRig(t *testing.T, config, target string, names ...string) *rig {
 func (r *rig) run(t *testing.T) (s *hosts.Sync, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	w := watcher.New(watcher.Options{Root: r.source})
+	w := watcher.New(watcher.Options{Root: r.source, Ignore: r.opts.Ignore})
 	r.opts.Mounts[0].Changes = w
 	s = hosts.New(r.opts)
 	var all sync.WaitGroup

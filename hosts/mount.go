@@ -152,14 +152,14 @@ func (m *mount) begin() error {
 // scan looks at the source, which is a directory, or one name in it.
 func (m *mount) scan(old *tree) (*tree, error) {
 	if m.Dir {
-		return scan(m.Source, old)
+		return scan(m.Source, m.sync.opts.Ignore, old)
 	}
-	t := newTree(filepath.Dir(m.Source))
+	t := newTree(filepath.Dir(m.Source), nil) // somebody asked for just this file
 	_, err := os.Lstat(m.Source)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	t.look(filepath.Base(m.Source), &delta{})
+	t.look(filepath.Base(m.Source), t.judge(), &delta{})
 	return t, nil
 }
 
@@ -190,8 +190,9 @@ func (m *mount) look(paths []manifest.Path) {
 	}
 	var d delta
 	before := m.tree.files
+	judge := m.tree.judge()
 	for _, p := range paths {
-		m.tree.look(string(p), &d)
+		m.tree.look(string(p), judge, &d)
 	}
 	m.settle(d, before)
 }

@@ -13,11 +13,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/skyagent/skyagent/ignore"
 	"github.com/skyagent/skyagent/manifest"
 )
 
 // Changes are where batches of settled paths come from. The first one has a
-// Rescan. Next's error is ctx's.
+// Rescan, and one with a Rescan follows rules that changed. Next's error is ctx's.
 type Changes interface {
 	Next(ctx context.Context) (manifest.Batch, error)
 }
@@ -41,6 +42,7 @@ type Options struct {
 	Parallel    int           // transfers at a time; 0 means 16
 	Retry       time.Duration // first pause after a failure, doubling to a minute; 0 means a second
 	KeepDeleted bool          // what is gone stays on the hosts
+	Ignore      *ignore.Rules // what of directories is not sent; nil for nothing
 	// AllowMassDelete lets through what would be Guarded.
 	AllowMassDelete bool
 	Report          func(Report) // of every transfer, by many goroutines; nil for none

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/skyagent/skyagent/ignore"
 	"github.com/skyagent/skyagent/manifest"
 )
 
@@ -37,9 +38,10 @@ type node struct {
 // same reports whether nothing happened between was and is.
 func (n *node) same(is *node) bool { return n.stamp == is.stamp && n.stamp != 0 }
 
-// A tree is what a source has.
+// A tree is what a source has, but for what is ignored.
 type tree struct {
 	root    string
+	rules   *ignore.Rules
 	top     *node
 	files   int      // all but directories
 	skipped []string // what cannot be sent, with the reason; the first few
@@ -47,12 +49,15 @@ type tree struct {
 
 const maxSkipped = 20
 
-func newTree(root string) *tree {
-	return &tree{root: root, top: &node{dir: true, below: map[string]*node{}}}
+func newTree(root string, rules *ignore.Rules) *tree {
+	return &tree{root: root, rules: rules, top: &node{dir: true, below: map[string]*node{}}}
 }
 
+// judge returns what says what is ignored, for one batch.
+func (t *tree) judge() *manifest.Judge { return manifest.OneDir(t.root).Ignoring(t.rules).Judge() }
+
 // scan looks at the whole source. old, which may be nil, stands in for what cannot be read.
-func scan(root string, old *tree) (*tree, error) {
+func scan(root string, rules *ignore.Rules, old *tree) (*tree, error) {
 	fi, err := os.Stat(root)
 	if err == nil && !fi.IsDir() {
 		err = syscall.ENOTDIR
@@ -60,19 +65,19 @@ func scan(root string, old *tree) (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := newTree(root)
+	t := newTree(root, rules)
 	var was *node
 	if old != nil {
 		was = old.top
 	}
-	if t.list(t.top, "", was); t.top.unread {
+	if t.list(t.top, "", rules.Root(root), was); t.top.unread {
 		return nil, fs.ErrPermission
 	}
 	return t, nil
 }
 
-// list fills in what is below the directory n.
-func (t *tree) list(n *node, name string, was *node) {
+// list fills in what is below the directory n, whose entries rules judge.
+func (t *tree) list(n *node, name string, rules ignore.Dir, was *node) {
 	entries, err := os.ReadDir(filepath.Join(t.root, filepath.FromSlash(name)))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		n.unread = true
@@ -84,6 +89,9 @@ func (t *tree) list(n *node, name string, was *node) {
 		return
 	}
 	for _, e := range entries {
+		if rules.Match(e.Name(), e.IsDir()) != nil {
+			continue
+		}
 		fi, err := e.Info()
 		if err != nil {
 			continue // gone since: an event tells
@@ -102,7 +110,7 @@ func (t *tree) list(n *node, name string, was *node) {
 		if was != nil {
 			before = was.below[e.Name()]
 		}
-		t.list(made, child, before)
+		t.list(made, child, rules.Enter(e.Name()), before)
 	}
 }
 
@@ -235,10 +243,11 @@ func (d *delta) lost(name string, was *node, replaced bool) {
 	was.each(name, func(name string, n *node) { d.gone = append(d.gone, path{name, n.dir}) })
 }
 
-// look brings t up to date at one name, and adds to d how it differed.
-func (t *tree) look(name string, d *delta) {
+// look brings t up to date at one name, and adds to d how it differed. What is
+// ignored is like what is not there.
+func (t *tree) look(name string, judge *manifest.Judge, d *delta) {
 	dir, base := split(name)
-	parent := t.parent(dir, d)
+	parent := t.parent(dir, judge, d)
 	if parent == nil {
 		t.drop(name, d)
 		return
@@ -249,7 +258,7 @@ func (t *tree) look(name string, d *delta) {
 		return // it cannot be seen, which is not that it is gone
 	}
 	var is *node
-	if err == nil {
+	if err == nil && judge.Ignores(manifest.Path(name), fi.IsDir()) == nil {
 		is = t.nodeOf(name, fi)
 	}
 	if is == nil || was != nil && was.dir != is.dir {
@@ -284,9 +293,9 @@ func (t *tree) lookBelow(name string, d *delta) {
 }
 
 // parent returns the node of a directory, and makes it known when it was not.
-// It returns nil when something else is there: what is behind a link is not in
-// the source.
-func (t *tree) parent(name string, d *delta) *node {
+// It returns nil when something else is there, since what is behind a link is not
+// in the source, and when it is ignored.
+func (t *tree) parent(name string, judge *manifest.Judge, d *delta) *node {
 	n, sofar := t.top, ""
 	if name == "" {
 		return n
@@ -296,7 +305,7 @@ func (t *tree) parent(name string, d *delta) *node {
 		next := n.below[part]
 		if next == nil || !next.dir { // the batch may name it after what is in it
 			fi, err := os.Lstat(filepath.Join(t.root, filepath.FromSlash(sofar)))
-			if err != nil || !fi.IsDir() {
+			if err != nil || !fi.IsDir() || judge.Ignores(manifest.Path(sofar), true) != nil {
 				return nil
 			}
 			t.drop(sofar, d)

@@ -58,7 +58,7 @@ func TestLook(t *testing.T) {
 				if order == "up" {
 					slices.Reverse(names)
 				}
-				changed, gone, files := hosts.Look(root, func() { tc.change(root) }, names...)
+				changed, gone, files := hosts.Look(root, nil, func() { tc.change(root) }, names...)
 				for _, list := range [][]string{changed, gone} {
 					slices.Sort(list)
 				}

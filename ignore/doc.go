@@ -12,8 +12,8 @@
 //     part of one, one itself, or a directory that holds some. That is every
 //     .gitignore from the top of the work tree down, .git/info/exclude, and
 //     core.excludesFile. What git tracks is synced, whatever the rules say.
-//   - in either case a .git of any depth, whatever the rules say, unless the
-//     Options do.
+//   - in either case a .git of any depth, whatever the rules say. Where the
+//     Options keep it, a .skyignore alone may ignore it.
 //
 // A source that git's rules ignore as a whole is synced whole: somebody asked
 // for just that directory.

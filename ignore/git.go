@@ -50,13 +50,13 @@ func isRepo(dir string) bool {
 	return err == nil && fi.Mode().IsRegular()
 }
 
-// workTree returns the top of the work tree that dir is in.
-func (r *Rules) workTree(dir string) (string, bool) {
+// WorkTree returns the top, with slashes, of the work tree that dir is in.
+func WorkTree(dir string) (string, bool) {
 	for {
 		if isRepo(dir) {
-			return dir, true
+			return filepath.ToSlash(dir), true
 		}
-		up := path.Dir(dir)
+		up := filepath.Dir(dir)
 		if up == dir {
 			return "", false
 		}

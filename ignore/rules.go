@@ -40,7 +40,7 @@ func (r *Rule) String() string {
 
 // Options say how Rules judge.
 type Options struct {
-	KeepGit bool         // .git is an entry like others
+	KeepGit bool         // .git is kept: only a .skyignore may ignore it
 	Log     *slog.Logger // nil discards
 }
 
@@ -125,7 +125,7 @@ func (r *Rules) Root(dir string) Dir {
 		d.push(patterns)
 		return d
 	}
-	top, ok := r.workTree(dir)
+	top, ok := WorkTree(dir)
 	if !ok {
 		return d
 	}
@@ -188,8 +188,13 @@ func (d Dir) judge(name string, isDir bool) *Rule {
 	if d.hidden != nil {
 		return d.hidden
 	}
-	if d.rules != nil && !d.rules.keepGit && name == gitDir {
-		return builtIn // "!*" does not mean it
+	if d.rules != nil && name == gitDir {
+		switch {
+		case !d.rules.keepGit:
+			return builtIn // "!*" does not mean it
+		case d.mode != sky:
+			return nil // "*" does not mean it, git says
+		}
 	}
 	if d.lists == nil {
 		return nil

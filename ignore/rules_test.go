@@ -61,8 +61,8 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// TestD7 is SkyPilot's defect 7: names that a shell would take for patterns.
-func TestD7(t *testing.T) {
+// TestD07LiteralNames is SkyPilot's defect 7: names that a shell would take for patterns.
+func TestD07LiteralNames(t *testing.T) {
 	hermetic(t)
 	root := tree(t, repository(t), map[string]string{
 		".gitignore":  "data\\[1].txt\nq\\?.txt\nst\\*r.txt\n",
@@ -75,9 +75,9 @@ func TestD7(t *testing.T) {
 	}
 }
 
-// TestD12 is SkyPilot's defect 12: a .git below the root, with what it knows of
+// TestD12NestedGit is SkyPilot's defect 12: a .git below the root, with what it knows of
 // remotes.
-func TestD12(t *testing.T) {
+func TestD12NestedGit(t *testing.T) {
 	hermetic(t)
 	root := tree(t, plain(t), map[string]string{"sub/.git/config": "", "sub/a": "", "mod/.git": "gitdir: ../elsewhere", "mod/b": ""})
 	if got, want := kept(root, New(Options{})), []string{"mod/b", "sub/a"}; !slices.Equal(got, want) {
@@ -92,9 +92,25 @@ func TestD12(t *testing.T) {
 	}
 }
 
-// TestD15 is SkyPilot's defect 15: names that have a meaning in other languages
+// TestKeepGit shows that git's rules are never about .git, and those of .skyignore
+// are.
+func TestKeepGit(t *testing.T) {
+	hermetic(t)
+	top := tree(t, repository(t), map[string]string{".gitignore": "/*\n!/src\n", "a": "", "src/b": "", "src/.git/config": ""})
+	rules := New(Options{KeepGit: true})
+	got := slices.DeleteFunc(kept(top, rules), func(name string) bool { return strings.HasPrefix(name, ".git/") && name != ".git/HEAD" })
+	if want := []string{".git/HEAD", "src/.git/config", "src/b"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+	write(t, filepath.Join(top, skyFile), "/*\n!/src\n")
+	if got, want := kept(top, rules), []string{"src/.git/config", "src/b"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q by .skyignore, want %q", got, want)
+	}
+}
+
+// TestD15OtherLanguages is SkyPilot's defect 15: names that have a meaning in other languages
 // of patterns, or in a shell.
-func TestD15(t *testing.T) {
+func TestD15OtherLanguages(t *testing.T) {
 	hermetic(t)
 	root := tree(t, plain(t), map[string]string{
 		".skyignore": "a.log\nbuild\nit's\n$(x)\n",

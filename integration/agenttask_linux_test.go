@@ -276,7 +276,16 @@ func TestScratch(t *testing.T) {
 	if got := read(t, filepath.Join(r.server.Dir, name, ".skyagent/made")); !strings.Contains(got, name) {
 		t.Errorf("the bucket is not marked as ours: %q", got)
 	}
+	info := w.home.MustRun(t, "storage", "info", name)
+	if info["status"] != "READY" || info["url"] != "s3://"+name {
+		t.Errorf("recorded as %v", info)
+	}
 	stop(t, p)
+	stop(t, w.agent(t, "--create")) // what is there is not made again
+	w.home.MustRun(t, "storage", "delete", name, "-y")
+	if there(filepath.Join(r.server.Dir, name)) {
+		t.Error("the worker cannot delete what it made")
+	}
 }
 
 // TestSharedFileSystem is the document's use case 4: several workers write and

@@ -2,10 +2,14 @@ package integration_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/skyagent/skyagent/integration/program"
 	"github.com/skyagent/skyagent/integration/servers"
@@ -432,6 +436,9 @@ func TestStorageCreate(t *testing.T) {
 	if line["url"] != "s3://"+name || !there(s.in(name, "")) {
 		t.Errorf("made %v", line)
 	}
+	if got, want := s.tags(t, name), map[string]string{"team": "vision", "cost": "7"}; !maps.Equal(got, want) {
+		t.Errorf("tags %v, want %v", got, want)
+	}
 	if info := s.home.MustRun(t, "storage", "info", name); info["status"] != "READY" || info["generation"] != 0.0 {
 		t.Errorf("info: %v", info)
 	}
@@ -444,6 +451,40 @@ func TestStorageCreate(t *testing.T) {
 	if r.Code != 2 || !strings.Contains(r.Stderr, "Not A Name") {
 		t.Errorf("exit %d\n%s", r.Code, r.Stderr)
 	}
+}
+
+// A bucket that a task has made bears the labels of SkyPilot's configuration; one
+// that cannot be read is said, and no more.
+func TestConfiguredLabels(t *testing.T) {
+	s := newShop(t)
+	config := filepath.Join(s.home.Dir, ".sky", "config.yaml")
+	write(t, config, "aws: {labels: {team: vision}}\n")
+	name, other := s.name("labelled"), s.name("plain")
+	s.mounts(t, "/one: {name: "+name+", source: "+s.source+", store: s3}")
+	s.home.MustRun(t, "sync", "-f", s.task)
+	if got, want := s.tags(t, name), map[string]string{"team": "vision"}; !maps.Equal(got, want) {
+		t.Errorf("tags %v, want %v", got, want)
+	}
+	write(t, config, "aws: [")
+	s.mounts(t, "/one: {name: "+other+", source: "+s.source+", store: s3}")
+	r := s.home.Run(t, "sync", "-f", s.task)
+	if r.Code != 0 || !strings.Contains(r.Stderr, "labels of SkyPilot's configuration: "+config+": ") {
+		t.Errorf("exit %d\n%s", r.Code, r.Stderr)
+	}
+}
+
+// tags returns those of a bucket.
+func (s *shop) tags(t *testing.T, bucket string) map[string]string {
+	t.Helper()
+	client := awss3.New(awss3.Options{Region: "us-east-1", BaseEndpoint: &s.server.Endpoint, UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider(s.server.AccessKey, s.server.SecretKey, "")})
+	out, err := client.GetBucketTagging(t.Context(), &awss3.GetBucketTaggingInput{Bucket: &bucket})
+	must(t, err)
+	tags := map[string]string{}
+	for _, tag := range out.TagSet {
+		tags[*tag.Key] = *tag.Value
+	}
+	return tags
 }
 
 // Buckets of Google's are made, labelled and deleted, too.

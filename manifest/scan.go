@@ -8,6 +8,8 @@ import (
 	"os"
 	"runtime"
 	"sync"
+
+	"github.com/skyagent/skyagent/ignore"
 )
 
 // A Skip says why an entry of a source is not synced.
@@ -44,6 +46,7 @@ type Scan struct {
 	Changed []Difference // new, or not provably unchanged; directories before what they hold
 	Gone    []Path       // in the index, not in the tree; deepest last
 	Skipped []Skipped
+	Ignored int // entries that rules leave out; a directory is one
 	Seen    int // regular files and directories in the tree
 }
 
@@ -82,11 +85,17 @@ type walk struct {
 
 	mu     sync.Mutex // guards all that follows
 	more   sync.Cond  // dirs grew, or busy fell to 0
-	dirs   []Path
+	dirs   []todo
 	busy   int // workers that are reading a directory
 	result Scan
 	known  []Path // entries of the index that were seen
 	unread []Path // could not be read: what is there is not known
+}
+
+// A todo is a directory that was met.
+type todo struct {
+	path  Path
+	above ignore.Dir // judges the entries of the directory that it is in
 }
 
 // first reads the root; only its error ends the scan. Where there are several,
@@ -94,7 +103,7 @@ type walk struct {
 func (w *walk) first() (err error) {
 	var found visit
 	if w.tree.one != "" {
-		found, err = w.read("")
+		found, err = w.read(todo{})
 	} else {
 		found, err = w.places()
 	}
@@ -124,7 +133,7 @@ func (w *walk) places() (visit, error) {
 			v.skipped = append(v.skipped, Skipped{Name: place.At, Why: why})
 			continue
 		}
-		w.meet(&v, p, StatOf(fi))
+		w.meet(&v, p, StatOf(fi), ignore.Dir{})
 	}
 	return v, nil
 }
@@ -139,19 +148,19 @@ func (w *walk) work(ctx context.Context) {
 		if err == nil {
 			found, err = w.read(dir)
 		}
-		w.done(dir, found, err)
+		w.done(dir.path, found, err)
 	}
 }
 
 // take returns the next directory, and false when there will be none.
-func (w *walk) take() (Path, bool) {
+func (w *walk) take() (todo, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for len(w.dirs) == 0 && w.busy > 0 {
 		w.more.Wait()
 	}
 	if len(w.dirs) == 0 {
-		return "", false
+		return todo{}, false
 	}
 	dir := w.dirs[len(w.dirs)-1]
 	w.dirs = w.dirs[:len(w.dirs)-1]
@@ -183,35 +192,42 @@ func (w *walk) addLocked(v visit) {
 	w.unread = append(w.unread, v.unread...)
 	w.result.Changed = append(w.result.Changed, v.changed...)
 	w.result.Skipped = append(w.result.Skipped, v.skipped...)
+	w.result.Ignored += v.ignored
 	w.result.Seen += v.seen
 }
 
 // A visit is what one directory holds.
 type visit struct {
-	dirs    []Path
+	dirs    []todo
 	known   []Path
 	unread  []Path
 	changed []Difference
 	skipped []Skipped
+	ignored int
 	seen    int
 }
 
-// read lists directory dir and looks at each of its entries once.
-func (w *walk) read(dir Path) (visit, error) {
+// read lists a directory and looks at each of its entries once.
+func (w *walk) read(dir todo) (visit, error) {
 	var v visit
-	d, err := os.Open(w.tree.Disk(dir))
+	d, err := os.Open(w.tree.Disk(dir.path))
 	if err != nil {
 		return v, err
 	}
 	defer d.Close()
+	rules := w.tree.rulesOf(dir.above, dir.path)
 	names, err := d.ReadDir(-1)
 	for _, entry := range names {
-		w.look(&v, dir, d, entry)
+		if rules.Match(entry.Name(), entry.IsDir()) != nil {
+			v.ignored++
+			continue
+		}
+		w.look(&v, dir.path, d, entry, rules)
 	}
 	return v, err
 }
 
-func (w *walk) look(v *visit, dir Path, d *os.File, entry fs.DirEntry) {
+func (w *walk) look(v *visit, dir Path, d *os.File, entry fs.DirEntry, rules ignore.Dir) {
 	p, why := Classify(dir, entry.Name(), entry.Type())
 	if w.tree.reserves(dir, entry.Name()) {
 		why = SkipReserved
@@ -229,14 +245,15 @@ func (w *walk) look(v *visit, dir Path, d *os.File, entry fs.DirEntry) {
 		v.skipped = append(v.skipped, Skipped{string(p), SkipUnreadable, unwrapPath(err)})
 		return
 	}
-	w.meet(v, p, stat)
+	w.meet(v, p, stat, rules)
 }
 
-// meet compares what is at p with the index.
-func (w *walk) meet(v *visit, p Path, stat Stat) {
+// meet compares what is at p with the index. above judges the entries of the
+// directory that p is in.
+func (w *walk) meet(v *visit, p Path, stat Stat, above ignore.Dir) {
 	v.seen++
 	if stat.Mode.IsDir() {
-		v.dirs = append(v.dirs, p)
+		v.dirs = append(v.dirs, todo{p, above})
 	}
 	old, ok := w.index.files.files.Get(p)
 	if ok {

@@ -3,6 +3,8 @@ package manifest
 import (
 	"path/filepath"
 	"strings"
+
+	"github.com/skyagent/skyagent/ignore"
 )
 
 // A Place is a directory whose files are part of a Tree.
@@ -21,6 +23,7 @@ type Place struct {
 type Tree struct {
 	one    string // of the only place, which has no name
 	places []Place
+	rules  *ignore.Rules
 }
 
 // OneDir returns the tree of what is in dir.
@@ -34,6 +37,16 @@ func TreeOf(places ...Place) Tree {
 	}
 	return t
 }
+
+// Ignoring returns the tree without what rules ignore. Single files that are a
+// place are part of it all the same.
+func (t Tree) Ignoring(rules *ignore.Rules) Tree {
+	t.rules = rules
+	return t
+}
+
+// Rules returns what Ignoring was given.
+func (t Tree) Rules() *ignore.Rules { return t.rules }
 
 // Places returns what the tree is made of.
 func (t Tree) Places() []Place { return t.places }

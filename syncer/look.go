@@ -89,6 +89,7 @@ func (s *Source) takeScan(ctx context.Context, r scanned) {
 	for _, skip := range r.scan.Skipped { // last: a directory that cannot be read is looked at, too
 		s.skipped[skip.Name] = skip
 	}
+	s.ignored = r.scan.Ignored
 	s.scannedN++
 	s.entries += int64(r.scan.Seen)
 }
@@ -97,11 +98,14 @@ func (s *Source) takeScan(ctx context.Context, r scanned) {
 // real while it lives, which is for one batch.
 type view struct {
 	s      *Source
-	walked bool // the paths come from a walk: no symlink stands above them
+	walked bool // the paths come from a walk: no symlink stands above them, and none is ignored
 	dirs   map[manifest.Path]bool
+	judge  *manifest.Judge
 }
 
-func (s *Source) view() view { return view{s: s, dirs: make(map[manifest.Path]bool)} }
+func (s *Source) view() view {
+	return view{s: s, dirs: make(map[manifest.Path]bool), judge: s.tree.Judge()}
+}
 
 // look compares what is at p now with what is committed, and starts what must
 // be done about it.
@@ -122,6 +126,11 @@ func (v *view) look(p manifest.Path) {
 	case err != nil:
 		s.succeed(p)
 		s.skip(manifest.Skipped{Name: string(p), Why: manifest.SkipUnreadable, Err: err})
+		return
+	}
+	if !v.walked && v.judge.Ignores(p, fi.IsDir()) != nil {
+		s.unskip(p)
+		s.gone(p)
 		return
 	}
 	if _, why := manifest.Classify(p.Dir(), p.Base(), fi.Mode()); why != "" {

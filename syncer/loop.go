@@ -537,7 +537,7 @@ func (s *Source) publish() {
 	t.Pos = s.index.Position()
 	t.Files, t.Bytes = s.index.Files().Count(), s.index.Files().Bytes()
 	t.Dirty = len(s.busy) + len(s.retries.waiting) + len(s.guard.held)
-	t.Scans, t.Scanned = int64(s.scannedN), s.entries
+	t.Scans, t.Scanned, t.Ignored = int64(s.scannedN), s.entries, s.ignored
 	if len(t.Failed) > 0 || len(s.failed) > 0 {
 		t.Failed = maps.Clone(s.failed)
 	}

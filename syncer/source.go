@@ -90,6 +90,7 @@ type Source struct {
 	rescan   string                     // a scan that is due when the running one ends
 	scannedN int                        // scans that ended well
 	entries  int64                      // that those saw
+	ignored  int                        // entries that the last one left out by rules
 	busy     map[manifest.Path]phase    // queued, in flight, or not yet committed
 	small    int                        // jobs under way that do not take long
 	again    map[manifest.Path]struct{} // busy, and dirty again

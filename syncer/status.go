@@ -39,6 +39,7 @@ type SourceStatus struct {
 	Unstable                     int64 // reads thrown away because the file changed
 	Scans                        int64
 	Scanned                      int64 // entries of the tree that those looked at
+	Ignored                      int   // entries that rules left out of the last one; a directory is one
 	HashedBytes                  int64 // of the tree, read
 	CheckpointBytes              int64 // of the checkpoint written last; 0 before the first
 }

@@ -34,7 +34,7 @@ func (w *Watcher) attach(ctx context.Context) (*attachment, error) {
 	w.expect.Store(&id)
 	a := &attachment{backend: b, died: make(chan struct{})}
 	a.tree = newTree(root, id, b, w.log, w.queue.touch)
-	a.tree.only = w.opts.Only
+	a.tree.only, a.tree.rules = w.opts.Only, w.opts.Ignore
 	r := &reader{root: root, only: w.opts.Only, queue: w.queue, hints: w.hints, obs: w.obs, w: w}
 	a.reading.Go(func() {
 		r.run(b)

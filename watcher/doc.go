@@ -37,6 +37,12 @@
 // sends us SIGIO then, which the Go runtime ignores unless the program asked
 // for it with signal.Notify.
 //
+// Ignored directories, by Options.Ignore, are not watched: what happens in them
+// is not named. When a rule file has settled, the directories that are ignored
+// from then on are let go, those that are not any more are watched, and a Rescan
+// "rules" follows. Of rules outside of the source (core.excludesFile, those above
+// it in a work tree) the next Rescan learns.
+//
 // Several places. A Group watches a source that is made of several directories
 // and single files, each under a name of its own, with the same promises. For a
 // single file the directory that holds it is watched, and only its name counts.

@@ -22,15 +22,15 @@ type member struct {
 }
 
 // NewGroup returns a Group for the places of t. options says how each is
-// watched; Root and Only do not count. It starts nothing.
+// watched; Root, Only and Ignore do not count. It starts nothing.
 func NewGroup(t manifest.Tree, options func() Options) *Group {
 	g := &Group{batches: make(chan manifest.Batch)}
 	for _, place := range t.Places() {
 		o := options()
-		o.Root, o.Only = place.Dir, ""
+		o.Root, o.Only, o.Ignore = place.Dir, "", t.Rules()
 		m := member{at: manifest.Path(place.At)}
 		if place.Only {
-			o.Only, m.at = place.At, ""
+			o.Only, o.Ignore, m.at = place.At, nil, ""
 		}
 		m.Watcher = New(o)
 		g.members = append(g.members, m)

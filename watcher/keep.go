@@ -44,6 +44,7 @@ func (w *Watcher) keep(ctx context.Context, a *attachment) string {
 
 // step does what is due, and reports false when the root is lost.
 func (k *keeper) step(ctx context.Context) bool {
+	k.tree.begin()
 	s := k.w.hints.take()
 	if s.root || !k.rootStays() {
 		return false

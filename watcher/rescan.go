@@ -11,6 +11,7 @@ import (
 const (
 	reasonInterval = "interval"
 	reasonName     = "name"
+	reasonRules    = "rules"
 	reasonLimit    = "limit"
 	reasonError    = "error"
 	reasonOverflow = "overflow"
@@ -18,7 +19,7 @@ const (
 	reasonRoot     = "root"
 )
 
-var byStrength = []string{"", reasonInterval, reasonName, reasonLimit, reasonError, reasonOverflow, reasonStart, reasonRoot}
+var byStrength = []string{"", reasonInterval, reasonName, reasonRules, reasonLimit, reasonError, reasonOverflow, reasonStart, reasonRoot}
 
 func stronger(a, b string) string {
 	if slices.Index(byStrength, a) >= slices.Index(byStrength, b) {

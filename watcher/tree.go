@@ -10,6 +10,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/skyagent/skyagent/ignore"
 	"github.com/skyagent/skyagent/manifest"
 )
 
@@ -24,6 +25,8 @@ import (
 type tree struct {
 	root    string // absolute, without a symbolic link
 	only    string // the one name in the root that counts; "" when all do
+	rules   *ignore.Rules
+	judge   *manifest.Judge // of the walk or step that is under way
 	backend Backend
 	log     *slog.Logger
 	found   func(manifest.Path) // is told of every name below a directory that came up, and of every directory that went
@@ -59,6 +62,9 @@ func newTree(root string, id identity, b Backend, log *slog.Logger, found func(m
 	top := &node{id: id}
 	return &tree{root: root, backend: b, log: log, found: found, top: top, byInode: map[inode]*node{}}
 }
+
+// begin has rules read anew: by what follows until the next begin.
+func (t *tree) begin() { t.judge = manifest.OneDir(t.root).Ignoring(t.rules).Judge() }
 
 // unwatched returns the number of directories that have to be polled.
 func (t *tree) unwatched() int { return t.count[exhausted] + t.count[alias] }

@@ -14,6 +14,7 @@ import (
 // start watches the root and every directory below it. Nobody is told what is
 // found: the Rescan that follows covers it.
 func (t *tree) start(ctx context.Context) error {
+	t.begin()
 	w, err := t.watch("")
 	if err != nil {
 		return err
@@ -42,12 +43,13 @@ func (t *tree) visit(ctx context.Context, parent *node, p manifest.Path, sweep b
 		return
 	}
 	id, err := identify(t.disk(p))
+	ignored := err == nil && id.dir && t.judge.Ignores(p, true) != nil
 	n := parent.children[p.Base()]
-	if n != nil && (err != nil || n.id != id) {
+	if n != nil && (err != nil || n.id != id || ignored) {
 		t.drop(n, p)
 		n = nil
 	}
-	if err != nil || !id.dir {
+	if err != nil || !id.dir || ignored {
 		return
 	}
 	switch {
@@ -96,7 +98,7 @@ func (t *tree) names(p manifest.Path, sweep bool) (map[string]bool, error) {
 			if invalid != nil || t.only != "" && q.Top() != t.only {
 				continue
 			}
-			if !sweep {
+			if !sweep && t.judge.Ignores(q, e.IsDir()) == nil {
 				t.found(q)
 			}
 			if e.IsDir() {

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/skyagent/skyagent/ignore"
 	"github.com/skyagent/skyagent/manifest"
 )
 
@@ -20,6 +22,7 @@ type Options struct {
 	Observer Observer                // nil observes nothing
 	Backend  func() (Backend, error) // nil means NewBackend
 	Timing   Timing                  // zero fields take their defaults
+	Ignore   *ignore.Rules           // directories that they ignore are not watched; nil ignores nothing
 
 	// MaxDirty bounds the paths held in memory, dirty and settled ones
 	// together; beyond it they collapse into a Rescan "overflow". 0 means 256 Ki,
@@ -107,6 +110,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 func (w *Watcher) Next(ctx context.Context) (manifest.Batch, error) {
 	for {
 		if b, ok := w.queue.take(); ok {
+			w.rulesIn(b)
 			return b, nil
 		}
 		select {
@@ -114,6 +118,15 @@ func (w *Watcher) Next(ctx context.Context) (manifest.Batch, error) {
 			return manifest.Batch{}, ctx.Err()
 		case <-w.queue.settled:
 		}
+	}
+}
+
+// rulesIn asks for a rescan when rules are in a batch: they have settled, and
+// other directories may have to be watched from now on.
+func (w *Watcher) rulesIn(b manifest.Batch) {
+	decides := func(p manifest.Path) bool { return ignore.Decides(p.Base()) }
+	if w.opts.Ignore != nil && slices.ContainsFunc(b.Paths, decides) {
+		w.hints.ask(reasonRules)
 	}
 }
 

@@ -61,9 +61,9 @@ const machineOutput = `
 
 With ` + "`--json`" + ` a command prints one JSON object, or one a line for streams. Fields are only added.
 
-- ` + "`sync --json`" + `, last line: ` + "`storage, generation, files, bytes, uploaded_files, uploaded_bytes, copied_files, copied_bytes, reused_bytes, deleted, skipped, failed, conflicts, seconds`" + ` (` + "`copied_*`" + ` counts copies inside the store).
+- ` + "`sync --json`" + `, last line: ` + "`storage, generation, files, bytes, uploaded_files, uploaded_bytes, copied_files, copied_bytes, reused_bytes, deleted, skipped, ignored, failed, conflicts, seconds`" + ` (` + "`copied_*`" + ` counts copies inside the store).
 - ` + "`copy --once --json`" + `, last line: ` + "`storage, generation, files, bytes, fetched_files, fetched_bytes, reused_bytes, deleted, conflicts, failed, seconds`" + `.
-- ` + "`watch --json`" + `: a line a generation ` + "`generation, changes, uploaded_bytes, seconds`" + `, and ` + "`ready: true, storage, source, path, generation, files, bytes, skipped, metrics`" + ` once the first sync is committed and the watch is live.
+- ` + "`watch --json`" + `: a line a generation ` + "`generation, changes, uploaded_bytes, seconds`" + `, and ` + "`ready: true, storage, source, path, generation, files, bytes, skipped, ignored, metrics`" + ` once the first sync is committed and the watch is live.
 - ` + "`copy --json`" + `: a line an applied step ` + "`generation, changes, failed, seconds, lag_seconds`" + `, and the line with ` + "`ready`" + ` when the first generation is in place.
 - ` + "`status --json`" + `: ` + "`storage, bus, sources: [id, host, pid, path, generation, state, reason, dirty, skipped, failed, left, seen], workers: [id, host, mode, path, generation, lag, state, reason, partial, left, seen]`" + `. States: STARTING, READY, SYNCING, PARTIAL, DEGRADED, GUARDED; AWAY is a source that nobody watches.
 - ` + "`watch --json`" + ` of several storages names the ` + "`storage`" + ` in a generation's line, too. With ` + "`--until-done`" + ` a line ` + "`storage, workers`" + ` when workers come or leave.
@@ -72,6 +72,7 @@ With ` + "`--json`" + ` a command prints one JSON object, or one a line for stre
 - ` + "`mount --json`" + `: the line with ` + "`ready`" + ` when the tree is there and programs may read.
 - ` + "`agent --json`" + `: the lines of its copies and mounts; ` + "`path, error, retry_seconds`" + ` for a file mount that failed; ` + "`ready, task, mounts, failed, seconds, metrics`" + ` once, when every file mount was tried.
 - ` + "`watch --json` and `sync --json`" + ` with ` + "`--host`" + `: a line a transfer ` + "`host, source, path, first, sent, deleted, seconds, error, retry_seconds`" + `; ` + "`status --json`" + ` then ends with ` + "`hosts: [host, source, path, state, reason, files, pending, skipped]`" + `.
+- ` + "`why --json`" + `: a line a path ` + "`path, source, source_by, verdict, at, rule: [file, line, pattern]`" + `. Verdicts: synced, ignored, symlink, special (FIFO, socket or device), name (not UTF-8), reserved, unreadable, absent; ` + "`at`" + ` is the directory above that the verdict is about, where it is one. ` + "`source_by`" + ` says how the source was found: flag, watch, earlier, git, skyignore, directory.
 - ` + "`refresh --json`" + `: a line a path ` + "`path, mount, seconds`" + `.
 - ` + "`mount flush --json`" + `: a line a mount ` + "`mount, left, seconds`" + `; ` + "`left`" + ` changes are not in the bucket when the time is up.
 - ` + "`events --json`" + `: the event as published.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/skyagent/skyagent/bus"
 	"github.com/skyagent/skyagent/hosts"
+	"github.com/skyagent/skyagent/ignore"
 	"github.com/skyagent/skyagent/storage"
 	"github.com/skyagent/skyagent/watcher"
 )
@@ -67,21 +68,32 @@ func plainMounts(task *storage.Task) []hosts.Mount {
 	return mounts
 }
 
-// newHostSync returns what sends mounts to the hosts of f, and tells how it goes.
-func (p *program) newHostSync(mounts []hosts.Mount, f sourceFlags) *hosts.Sync {
+// newHostSync returns what sends mounts to the hosts of f, but for what rules
+// ignore, and tells how it goes.
+func (p *program) newHostSync(mounts []hosts.Mount, rules *ignore.Rules, f sourceFlags) *hosts.Sync {
 	return hosts.New(hosts.Options{
 		Hosts: f.hosts.names, SSH: f.hosts.ssh, Mounts: mounts, State: filepath.Join(p.places.state, "hosts"),
-		KeepDeleted: !f.delete, AllowMassDelete: f.allowMassDelete, Report: p.saySent, Log: p.logger(),
+		Ignore: rules, KeepDeleted: !f.delete, AllowMassDelete: f.allowMassDelete, Report: p.saySent, Log: p.logger(),
 	})
+}
+
+// hostRules returns what of plain mounts is not sent. Git's own directory is:
+// programs ask there which version they are.
+func (p *program) hostRules(f sourceFlags) *ignore.Rules {
+	if f.noIgnore {
+		return nil
+	}
+	return ignore.New(ignore.Options{KeepGit: true, Log: p.logger()})
 }
 
 // watchForHosts returns the loop that keeps mounts in step on hosts.
 func (a *agent) watchForHosts(mounts []hosts.Mount, f sourceFlags) loop {
 	pt := a.newPart(target{name: "hosts"}, nil, partID(0)+"-hosts")
+	rules := a.p.hostRules(f)
 	for i := range mounts {
 		m := &mounts[i]
 		if m.Dir {
-			w := watcher.New(watcher.Options{Root: m.Source, Log: a.log})
+			w := watcher.New(watcher.Options{Root: m.Source, Ignore: rules, Log: a.log})
 			m.Changes = w
 			pt.service("watcher of "+m.Source, w.Run)
 			continue
@@ -90,19 +102,29 @@ func (a *agent) watchForHosts(mounts []hosts.Mount, f sourceFlags) loop {
 		m.Changes = w
 		pt.service("watcher of "+m.Source, w.Run)
 	}
-	s := a.p.newHostSync(mounts, f)
-	pt.service("record of hosts", func(ctx context.Context) error { pt.recordHosts(ctx, s); return nil })
+	s := a.p.newHostSync(mounts, rules, f)
+	roots := plainRoots(mounts, rules)
+	pt.service("record of hosts", func(ctx context.Context) error { pt.recordHosts(ctx, s, roots); return nil })
 	return loop{part: pt, run: s.Run}
 }
 
+// plainRoots returns what mounts are of.
+func plainRoots(mounts []hosts.Mount, rules *ignore.Rules) []rootRecord {
+	var roots []rootRecord
+	for _, m := range mounts {
+		roots = append(roots, rootRecord{Path: m.Source, File: !m.Dir, Plain: true, All: rules == nil})
+	}
+	return roots
+}
+
 // recordHosts keeps the record of the hosts up to date.
-func (pt *part) recordHosts(ctx context.Context, s *hosts.Sync) {
+func (pt *part) recordHosts(ctx context.Context, s *hosts.Sync, roots []rootRecord) {
 	record := newRecordFile(pt.p.places.run, pt.id, pt.log)
 	defer record.remove()
 	tick := time.NewTicker(reportTime)
 	defer tick.Stop()
 	for {
-		now := agentRecord{Presence: bus.Presence{ID: "hosts", Role: "hosts", Host: hostname(), PID: os.Getpid()}, Metrics: pt.metricsURL, Bus: pt.conn.Up()}
+		now := agentRecord{Presence: bus.Presence{ID: "hosts", Role: "hosts", Host: hostname(), PID: os.Getpid()}, Metrics: pt.metricsURL, Bus: pt.conn.Up(), Roots: roots}
 		for _, st := range s.Status() {
 			now.Hosts = append(now.Hosts, hostLine{Host: st.Host, Source: st.Source, Path: st.Target, State: string(st.State),
 				Reason: oneLine(st.Reason), Files: st.Files, Pending: st.Pending, Skipped: st.Skipped})

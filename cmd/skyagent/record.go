@@ -22,7 +22,8 @@ type agentRecord struct {
 	Bus     bool     `json:"bus"`               // connected
 	Control string   `json:"control,omitempty"` // socket that the part takes requests on
 
-	Hosts []hostLine `json:"hosts,omitempty"` // that get files without a bucket
+	Roots []rootRecord `json:"roots,omitempty"` // what a watch keeps in step
+	Hosts []hostLine   `json:"hosts,omitempty"` // that get files without a bucket
 }
 
 // maxLeft bounds how many names a record holds.
@@ -54,7 +55,7 @@ func (r *recordFile) write(now agentRecord) {
 	}
 }
 
-func writeRecord(path string, record agentRecord) error {
+func writeRecord(path string, record any) error {
 	b, err := json.Marshal(record)
 	if err != nil {
 		return err

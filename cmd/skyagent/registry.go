@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -166,6 +167,9 @@ func (p *program) makeBucket(ctx context.Context, t target, store objstore.Store
 	}
 	if err == nil {
 		p.ui.say("created %s bucket %s", strings.ToUpper(string(t.store)), t.name)
+		if err := label(ctx, store, t, p.configuredLabels(t)); err != nil {
+			p.ui.warn("labels of SkyPilot's configuration: %s", oneLine(err.Error()))
+		}
 		return storage.Make, p.markMade(ctx, t)
 	}
 	theirs := errors.Is(err, fs.ErrExist) // somebody else was faster
@@ -176,6 +180,22 @@ func (p *program) makeBucket(ctx context.Context, t target, store objstore.Store
 		err = errors.Join(err, p.note(func(reg *registry.Registry) error { return reg.Remove(ctx, t.name) }))
 	}
 	return storage.Theirs, err
+}
+
+// configuredLabels returns the tags that SkyPilot would give the bucket. One
+// without is as good as one that has them.
+func (p *program) configuredLabels(t target) map[string]string {
+	labels := map[string]string{}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return labels // nor is there a configuration
+	}
+	configured, err := storage.Labels(t.store, os.LookupEnv, home)
+	if err != nil {
+		p.ui.warn("labels of SkyPilot's configuration: %s", oneLine(err.Error()))
+	}
+	maps.Copy(labels, configured)
+	return labels
 }
 
 func checkNewName(t target) error {

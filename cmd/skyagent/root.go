@@ -122,7 +122,7 @@ func (p *program) command() *cobra.Command {
 	flags.BoolVar(&p.flags.anonymous, "anonymous", false, "send no credentials, for public buckets")
 	limitFlags(flags, &p.flags.limits)
 	root.AddCommand(p.watchCommand(), p.syncCommand(), p.copyCommand(), p.mountCommand(), p.agentCommand(), p.refreshCommand(),
-		p.statusCommand(), p.healthCommand(), p.eventsCommand(), p.storageCommand(), p.debugCommand(), p.versionCommand())
+		p.statusCommand(), p.healthCommand(), p.eventsCommand(), p.storageCommand(), p.whyCommand(), p.debugCommand(), p.versionCommand())
 	root.InitDefaultCompletionCmd()
 	checkArgs(root)
 	return root

@@ -13,6 +13,7 @@ import (
 	"github.com/skyagent/skyagent/bus"
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/storage"
+	"github.com/skyagent/skyagent/storage/registry"
 	"github.com/skyagent/skyagent/syncer"
 )
 
@@ -241,17 +242,22 @@ func (s *seat) look(ctx context.Context) (key string, err error) {
 	return s.mount.Location.Prefix, err
 }
 
-// makeBucket makes the bucket, and marks it as one of ours. One that is there is
-// left as it is.
+// makeBucket makes the bucket, and records it as one of ours. One that is there
+// is left as it is.
 func (s *seat) makeBucket(ctx context.Context, store objstore.Store) error {
-	err := store.CreateBucket(ctx)
-	if errors.Is(err, fs.ErrExist) {
+	if there, err := store.BucketExists(ctx); err == nil && there {
 		return nil
 	}
+	p, t := s.agent.p, targetOfMount(&s.mount)
+	_, ours, err := p.recorded(ctx, t.name)
 	if err != nil {
 		return err
 	}
-	return s.agent.p.markMade(ctx, target{name: s.mount.Name, location: s.mount.Location})
+	use, err := p.makeBucket(ctx, t, store, ours)
+	if err != nil || use != storage.Make {
+		return err
+	}
+	return p.note(func(reg *registry.Registry) error { return reg.SetState(ctx, t.name, registry.Ready) })
 }
 
 // makes reports whether the bucket is the worker's to make.

@@ -95,8 +95,12 @@ func (p *program) createStorage(ctx context.Context, name string, f createFlags)
 	if err := p.note(func(reg *registry.Registry) error { return reg.SetState(ctx, name, registry.Ready) }); err != nil {
 		return err
 	}
-	if err := label(ctx, store, t, f.labels); err != nil {
-		return err
+	if len(f.labels) > 0 {
+		labels := p.configuredLabels(t) // tags are set as a whole
+		maps.Copy(labels, f.labels)
+		if err := label(ctx, store, t, labels); err != nil {
+			return err
+		}
 	}
 	rec, _, err := p.recorded(ctx, name)
 	p.ui.record(lineOf(rec, nil))

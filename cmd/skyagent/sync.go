@@ -45,7 +45,7 @@ func (p *program) sync(ctx context.Context, pairs []pair, plain []hosts.Mount, f
 		failed = append(failed, p.syncOne(ctx, pr.target, pr.tree, f))
 	}
 	if len(plain) > 0 {
-		failed = append(failed, p.newHostSync(plain, f).Once(ctx))
+		failed = append(failed, p.newHostSync(plain, p.hostRules(f), f).Once(ctx))
 	}
 	return joined(failed)
 }
@@ -83,6 +83,7 @@ func (p *program) syncOne(ctx context.Context, t target, tree manifest.Tree, f s
 	if err == nil {
 		p.abortUploads(ctx, store, st)
 	}
+	p.noteRoots(t, tree)
 	p.warnLeft(st)
 	p.saySynced(st, t, tree.String(), time.Since(began))
 	return err
@@ -111,6 +112,7 @@ type syncLine struct {
 	ReusedBytes   int64   `json:"reused_bytes"`
 	Deleted       int64   `json:"deleted"`
 	Skipped       int     `json:"skipped"`
+	Ignored       int     `json:"ignored"`
 	Failed        int     `json:"failed"`
 	Conflicts     int64   `json:"conflicts"`
 	Seconds       float64 `json:"seconds"`
@@ -120,13 +122,21 @@ func (p *program) saySynced(st syncer.SourceStatus, t target, root string, took 
 	p.ui.say("synced %s → %s: %s, %s (generation %d): %d uploaded (%s), %d copied, %d deleted, %d skipped, %d failed in %s",
 		root, t.name, plural(st.Files, "file"), bytesOf(st.Bytes), st.Pos.Generation,
 		st.UploadedFiles, bytesOf(st.UploadedBytes), st.CopiedFiles, st.Deleted, len(st.Skipped), len(st.Failed), round(took))
+	p.sayIgnored(st)
 	p.ui.record(syncLine{
 		Storage: t.name, Generation: st.Pos.Generation, Files: st.Files, Bytes: st.Bytes,
 		UploadedFiles: st.UploadedFiles, UploadedBytes: st.UploadedBytes,
 		CopiedFiles: st.CopiedFiles, CopiedBytes: st.CopiedBytes, ReusedBytes: st.ReusedBytes,
-		Deleted: st.Deleted, Skipped: len(st.Skipped), Failed: len(st.Failed), Conflicts: st.Conflicts,
+		Deleted: st.Deleted, Skipped: len(st.Skipped), Ignored: st.Ignored, Failed: len(st.Failed), Conflicts: st.Conflicts,
 		Seconds: took.Seconds(),
 	})
+}
+
+// sayIgnored says how much rules left out: who misses a file will look here.
+func (p *program) sayIgnored(st syncer.SourceStatus) {
+	if st.Ignored > 0 {
+		p.ui.say("%s ignored by rules: skyagent why PATH names the rule, --no-ignore syncs all", plural(st.Ignored, "path"))
+	}
 }
 
 // maxWarnings bounds the lines about single files.

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skyagent/skyagent/hosts"
+	"github.com/skyagent/skyagent/ignore"
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
 	"github.com/skyagent/skyagent/objstore/gcs"
@@ -39,9 +40,20 @@ func (f *sourceFlags) args(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// pairs returns what a command line or its task file asks to keep in step, and
-// what goes to hosts without a bucket.
+// pairs returns what a command line or its task file asks to keep in step,
+// without what rules ignore, and what goes to hosts without a bucket.
 func (p *program) pairs(ctx context.Context, args []string, f sourceFlags) ([]pair, []hosts.Mount, error) {
+	pairs, plain, err := p.allPairs(ctx, args, f)
+	if !f.noIgnore {
+		rules := ignore.New(ignore.Options{Log: p.logger()})
+		for i := range pairs {
+			pairs[i].tree = pairs[i].tree.Ignoring(rules)
+		}
+	}
+	return pairs, plain, err
+}
+
+func (p *program) allPairs(ctx context.Context, args []string, f sourceFlags) ([]pair, []hosts.Mount, error) {
 	if err := f.hosts.check(f.task); err != nil {
 		return nil, nil, err
 	}

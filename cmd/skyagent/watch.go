@@ -25,6 +25,7 @@ type sourceFlags struct {
 	takeover        bool
 	task            string // a task file
 	untilDone       bool
+	noIgnore        bool
 	hosts           hostFlags
 }
 
@@ -36,6 +37,7 @@ func (f *sourceFlags) register(cmd *cobra.Command) {
 	flags.StringVarP(&f.task, "file", "f", "", "take storages and sources from a SkyPilot `TASK.yaml`")
 	flags.BoolVar(&f.delete, "delete", true, "propagate deletions of what this source put there")
 	flags.BoolVar(&f.allowMassDelete, "allow-mass-delete", false, "let a guarded mass deletion through, once")
+	flags.BoolVar(&f.noIgnore, "no-ignore", false, "sync also .git and what .skyignore or .gitignore name")
 	f.hosts.register(flags)
 	flags.BoolVar(&f.takeover, "takeover", false, "become the storage's source in place of an agent that is gone")
 }
@@ -48,10 +50,13 @@ func (p *program) watchCommand() *cobra.Command {
 		Long: `Scan a directory, bring its storage in step, announce it, and keep watching.
 Ctrl-C finishes what is under way and leaves; a second one leaves at once.
 Several sources appear in the storage each under its own name.
+What .skyignore names in the source's root, or else git's rules in a work tree,
+is left out, and so is .git: skyagent why PATH says which rule it is.
 With -f all storages of a SkyPilot task are made and kept in step: those that a
 task does not give a store live where credentials are, s3, gcs or r2, else in a
 directory. Its file mounts without a bucket are on every --host, by rsync over
-ssh: first all, then what changes. What a host has of its own is not deleted.`,
+ssh: first all, .git too, then what changes. What a host has of its own is not
+deleted.`,
 		Args: f.args,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			pairs, plain, err := p.pairs(cmd.Context(), args, f)
@@ -142,6 +147,7 @@ func (pt *part) watchSource(ctx context.Context, tree manifest.Tree, f sourceFla
 	pt.oblige(nil)
 	pt.report(pt.presence(pt.key.ID(), "watch", "", tree.String()), func(r *agentRecord) {
 		describeSource(r, w.source.Status(), pt.conn.Up())
+		r.Roots = rootsOf(tree)
 	})
 	if f.untilDone {
 		pt.service("until done", pt.untilDone)
@@ -181,6 +187,7 @@ func (w *watch) committed(c syncer.Committed) {
 // live is told when the first scan is committed.
 func (w *watch) live() {
 	w.passed()
+	w.p.noteRoots(w.target, w.tree)
 	if err := w.books.note(w.ctx, w.source.Status()); err != nil {
 		w.log.Warn("state not recorded", "err", err)
 	}
@@ -236,6 +243,7 @@ type readyLine struct {
 	Files      int    `json:"files"`
 	Bytes      int64  `json:"bytes"`
 	Skipped    int    `json:"skipped"`
+	Ignored    int    `json:"ignored"`
 	Metrics    string `json:"metrics,omitempty"`
 }
 
@@ -243,7 +251,8 @@ func (p *program) sayReady(st syncer.SourceStatus, pt *part, root string) {
 	p.warnLeft(st)
 	p.ui.say("watching %s → %s: %s, %s (generation %d)", root, pt.target.name,
 		plural(st.Files, "file"), bytesOf(st.Bytes), st.Pos.Generation)
-	p.ui.record(readyLine{true, pt.target.name, p.flags.source, root, st.Pos.Generation, st.Files, st.Bytes, len(st.Skipped), pt.metricsURL})
+	p.sayIgnored(st)
+	p.ui.record(readyLine{true, pt.target.name, p.flags.source, root, st.Pos.Generation, st.Files, st.Bytes, len(st.Skipped), st.Ignored, pt.metricsURL})
 }
 
 // round makes a duration readable.

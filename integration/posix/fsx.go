@@ -39,6 +39,7 @@ type FSXOptions struct {
 func FSX(t testing.TB, dir string, seed uint64, ops int, opt FSXOptions) {
 	t.Helper()
 	x := newFSX(dir, seed, opt)
+	x.told = func() { t.Logf("fsx, seed %d: %d of %d operations", seed, x.count, ops) }
 	if err := x.run(ops); err != nil {
 		t.Fatalf("fsx, seed %d, operation %d of %d on %s: %v\nlast operations:\n%s", seed, x.count, ops, x.path, err, x.story())
 	}
@@ -51,6 +52,7 @@ const (
 	fsxSize    = 256 << 10
 	fsxLargest = 64 << 10 // bytes of one operation
 	fsxStory   = 24       // operations that a failure shows
+	fsxTell    = 100_000  // operations between words about them
 )
 
 // An fsx is one file and what it should hold.
@@ -67,6 +69,7 @@ type fsx struct {
 	durable []fsxKind
 	lacks   map[string]bool
 	count   int
+	told    func() // is called now and then in a long run
 	recent  [fsxStory]fsxOp
 }
 
@@ -129,6 +132,9 @@ func (x *fsx) run(ops int) error {
 	}
 	x.file = file
 	for x.count = range ops {
+		if x.count%fsxTell == 0 && x.count > 0 {
+			x.told()
+		}
 		if err := x.step(); err != nil {
 			x.file.Close()
 			return err

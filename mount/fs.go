@@ -66,6 +66,7 @@ type FS struct {
 	losses  int        // how often something was missed
 	logs    map[string]manifest.Position
 	unnoted []manifest.Write
+	since   time.Time // when the oldest of unnoted was made
 	noteSeq uint64
 	attrs   map[*node]struct{} // whose modes and times go to the bucket soon
 	reason  string
@@ -244,14 +245,14 @@ func (m *FS) alive() (bool, <-chan struct{}) {
 }
 
 // missed reads what was missed, unless nothing can have been, and reports
-// whether the tree can be trusted then. What others wrote just before they
-// heard that we are back may be noted a moment later.
+// whether the tree can be trusted then. What others wrote just before we were back
+// may be noted a moment later; what is noted later than that, they say again.
 func (m *FS) missed(ctx context.Context, alive bool) bool {
 	if m.trust.Load() {
 		return true
 	}
 	for i := range 2 {
-		if i > 0 && (!alive || pause(ctx, 2*noteAfter) != nil) {
+		if i > 0 && (!alive || pause(ctx, noteSoon) != nil) {
 			break
 		}
 		if err := m.catchUp(ctx); err != nil {

@@ -434,6 +434,9 @@ func (m *FS) note(changes []manifest.Write) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if len(m.unnoted) == 0 {
+		m.since = time.Now()
+	}
 	for _, w := range changes {
 		w.Data = nil
 		m.unnoted = append(m.unnoted, w)
@@ -483,19 +486,47 @@ func (m *FS) writeNote(ctx context.Context) error {
 	m.mu.Lock()
 	batch := m.unnoted[:min(len(m.unnoted), maxNote)]
 	m.noteSeq++
-	w := manifest.Writes{Writer: m.opt.Writer, Session: m.opt.Life, Seq: m.noteSeq, Time: time.Now().UTC(), Changes: batch}
+	began, since := time.Now(), m.since
+	w := manifest.Writes{Writer: m.opt.Writer, Session: m.opt.Life, Seq: m.noteSeq, Time: began.UTC(), Changes: batch}
 	m.mu.Unlock()
 	if len(batch) == 0 {
 		return nil
 	}
 	err := m.opt.Notes.Add(ctx, w)
+	if err == nil && time.Since(since) > noteSoon {
+		m.sayAgain(ctx, batch)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err == nil {
-		m.unnoted = m.unnoted[len(batch):]
+		m.unnoted, m.since = m.unnoted[len(batch):], began
 	}
 	if len(m.unnoted) > 0 {
 		wake(m.noting)
 	}
 	return err
+}
+
+// sayAgain announces what was noted so late that a mount may have looked for it in
+// vain which did not hear of it, since the bus came back to it meanwhile. What has
+// been changed since is told for itself.
+func (m *FS) sayAgain(ctx context.Context, noted []manifest.Write) {
+	if m.opt.Bus == nil {
+		return
+	}
+	var still []manifest.Write
+	m.tree.mu.RLock()
+	for _, w := range noted {
+		n := m.tree.find(w.Path)
+		if w.Op == manifest.Delete && n == nil || w.Op == manifest.Put && n != nil && n.rev == objstore.Rev(w.Rev) {
+			still = append(still, w)
+		}
+	}
+	m.tree.mu.RUnlock()
+	if len(still) == 0 {
+		return
+	}
+	if err := m.opt.Bus.Announce(ctx, still); err != nil {
+		m.log.Debug("not announced again yet", "err", err)
+	}
 }

@@ -69,6 +69,7 @@ const (
 	doubtful = time.Second // and while it does not
 
 	noteAfter = 300 * time.Millisecond // what was written is noted in the bucket
+	noteSoon  = 2 * noteAfter          // it is there by then, or said again
 	attrAfter = 500 * time.Millisecond // a mode or time alone goes to the object
 	pollNotes = time.Second            // between looks at the notes while the bus is away
 )

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/skyagent/skyagent/manifest"
 	"github.com/skyagent/skyagent/objstore"
@@ -185,5 +186,35 @@ func TestConflictLooksAgain(t *testing.T) {
 	}
 	if got := m.revAt("a"); got != first.Rev {
 		t.Errorf("the tree has revision %q, the bucket %q", got, first.Rev)
+	}
+}
+
+// A drawer is a bucket that takes whatever is put into it.
+type drawer struct{ manifest.Bucket }
+
+func (drawer) Create(context.Context, string, []byte) (string, error) { return "1", nil }
+
+// TestLateNoteIsSaidAgain notes two writes so late that a mount may have looked for
+// the note in vain: the one that still counts is announced again. What is noted in
+// time is not.
+func TestLateNoteIsSaidAgain(t *testing.T) {
+	m, a := mounted(t, func(store objstore.Store) objstore.Store { return store })
+	bus := &listener{}
+	m.opt.Bus, m.opt.Notes = bus, manifest.NewNotes(drawer{})
+	put := func(f manifest.File) manifest.Write {
+		return manifest.Write{Change: manifest.Change{Op: manifest.Put, File: f}}
+	}
+	replaced := a
+	replaced.Rev = "before"
+	m.note([]manifest.Write{put(replaced), put(a)})
+	m.since = time.Now().Add(-time.Hour)
+	if err := m.writeNote(t.Context()); err != nil || len(bus.heard) != 1 || bus.heard[0].Rev != a.Rev {
+		t.Errorf("said again: %v; %v", bus.heard, err)
+	}
+	bus.heard = nil
+	m.note([]manifest.Write{put(a)})
+	m.since = time.Now().Add(time.Hour) // however slow the machine is
+	if err := m.writeNote(t.Context()); err != nil || len(bus.heard) > 0 {
+		t.Errorf("noted in time and said again: %v; %v", bus.heard, err)
 	}
 }

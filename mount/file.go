@@ -392,9 +392,8 @@ func absent(err error) bool {
 // sentBefore finds out whether the object that stands in the way is this very
 // upload, in an attempt whose answer was lost or in a former life.
 func (m *FS) sentBefore(ctx context.Context, up *upload, refused error) (objstore.Info, error) {
-	info, err := m.opt.Store.Head(ctx, string(up.file.Path))
-	if err == nil && !up.file.Hash.IsZero() && info.Size == up.file.Size &&
-		info.Meta[manifest.MetaHash] == up.file.Hash.String() && info.Meta[metaLine] == up.line {
+	info, ok := m.ofLine(ctx, up.file.Path, up.line)
+	if ok && !up.file.Hash.IsZero() && info.Size == up.file.Size && info.Meta[manifest.MetaHash] == up.file.Hash.String() {
 		return info, nil
 	}
 	return objstore.Info{}, refused
@@ -403,14 +402,31 @@ func (m *FS) sentBefore(ctx context.Context, up *upload, refused error) (objstor
 // succeeds reports whether what stands in the way at p is what an earlier upload
 // of f wrote, whose answer was lost or came to nobody, and has f follow on that.
 func (m *FS) succeeds(ctx context.Context, f *file, p manifest.Path) bool {
-	info, err := m.opt.Store.Head(ctx, string(p))
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err != nil || f.line == "" || info.Meta[metaLine] != f.line {
+	f.mu.RLock()
+	line := f.line
+	f.mu.RUnlock()
+	info, ok := m.ofLine(ctx, p, line)
+	if !ok {
 		return false
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.cond = objstore.Cond{If: info.Rev}
 	return true
+}
+
+// ofLine describes the object at p if it is of line. One that is must say so twice:
+// its next version may be described by what is said of it, as look knows.
+func (m *FS) ofLine(ctx context.Context, p manifest.Path, line string) (info objstore.Info, ok bool) {
+	for range 2 {
+		before := info.Rev
+		var err error
+		if info, err = m.opt.Store.Head(ctx, string(p)); err != nil || line == "" || info.Meta[metaLine] != line {
+			return objstore.Info{}, false
+		}
+		ok = info.Rev == before
+	}
+	return info, ok
 }
 
 // settle gives f and its node the state that the bucket has.

@@ -182,3 +182,30 @@ func TestMixedAnswer(t *testing.T) {
 		t.Error("what is known already made another node")
 	}
 }
+
+// A mixing store describes an object once by the revision of the next.
+type mixing struct {
+	objstore.Store
+	next objstore.Rev
+}
+
+func (s *mixing) Head(ctx context.Context, key string) (objstore.Info, error) {
+	info, err := s.Store.Head(ctx, key)
+	if s.next != "" {
+		info.Rev, s.next = s.next, ""
+		info.Meta = map[string]string{metaLine: "ours"}
+	}
+	return info, err
+}
+
+// TestMixedAnswerIsNotOurs has the store describe the version of somebody else by
+// what an earlier upload of a file said of itself: it is not written over.
+func TestMixedAnswerIsNotOurs(t *testing.T) {
+	s := &mixing{}
+	m, a := mounted(t, func(store objstore.Store) objstore.Store { s.Store = store; return s })
+	s.next = objstore.Rev(a.Rev)
+	f := &file{line: "ours"}
+	if m.succeeds(t.Context(), f, "a") || f.cond.If != "" {
+		t.Errorf("the next upload is to replace revision %q", f.cond.If)
+	}
+}

@@ -29,8 +29,8 @@ or a directory above it, or what it is. Nothing but the paths, the rules and git
 is asked: the bucket may still lack what is said to be synced.
 Which rules count depends on the source that a path is in. It is the one that
 --root names, or that a running watch of this machine keeps in step, or that
-one or a sync did earlier. Where none is known, the top of the git work tree, or
-the nearest directory above with a .skyignore, or the path's own directory is
+one or a sync did earlier. Where none is known, the nearest directory above that
+has a .skyignore or is the top of a git work tree, or the path's own directory is
 taken for one, and named.
 The exit code is 3 when any of the paths is not synced.`,
 		Args: cobra.MinimumNArgs(1),
@@ -176,12 +176,13 @@ func (f *sourceFinder) sourceOf(path string) (src pathSource, below string, err 
 		}
 	}
 	for _, p := range []string{abs, real} {
-		dir := filepath.Dir(p)
-		if top, ok := ignore.WorkTree(dir); ok {
+		top, inTree := ignore.WorkTree(filepath.Dir(p))
+		sky, hasRules := withSkyignore(filepath.Dir(p))
+		switch {
+		case hasRules && len(sky) >= len(top):
+			return assume(sky, bySkyignore, p)
+		case inTree:
 			return assume(filepath.FromSlash(top), byGit, p)
-		}
-		if top, ok := withSkyignore(dir); ok {
-			return assume(top, bySkyignore, p)
 		}
 	}
 	return assume(filepath.Dir(abs), byDirectory, abs)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path"
@@ -38,16 +37,11 @@ func (p *repo) tracks(dir, name string) bool {
 }
 
 // isRepo reports whether dir is the top of a work tree: .git is git's directory,
-// or a file that names it.
+// or a file that names it. One that git has only begun to make counts: no event
+// tells when it is done.
 func isRepo(dir string) bool {
-	dot := filepath.Join(dir, gitDir)
-	if _, err := os.Lstat(filepath.Join(dot, "HEAD")); err == nil {
-		return true
-	} else if errors.Is(err, fs.ErrNotExist) {
-		return false // most directories; one system call
-	}
-	fi, err := os.Stat(dot)
-	return err == nil && fi.Mode().IsRegular()
+	fi, err := os.Stat(filepath.Join(dir, gitDir))
+	return err == nil && (fi.IsDir() || fi.Mode().IsRegular())
 }
 
 // WorkTree returns the top, with slashes, of the work tree that dir is in.

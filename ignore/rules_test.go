@@ -283,3 +283,14 @@ func FuzzPattern(f *testing.F) {
 		}
 	})
 }
+
+// TestBegun shows that a work tree counts from the moment when git begins to make
+// it: no event tells when it is done.
+func TestBegun(t *testing.T) {
+	hermetic(t)
+	root := tree(t, plain(t), map[string]string{".gitignore": "a", "a": "", "b": ""})
+	mkdir(t, filepath.Join(root, gitDir))
+	if got, want := kept(root, New(Options{})), []string{".gitignore", "b"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+}

@@ -20,7 +20,7 @@ import (
 )
 
 func (p *program) whyCommand() *cobra.Command {
-	var source string
+	var root string
 	cmd := &cobra.Command{
 		Use:   "why PATH...",
 		Short: "Say which rule ignores a path, or why it is skipped",
@@ -28,16 +28,16 @@ func (p *program) whyCommand() *cobra.Command {
 or a directory above it, or what it is. Nothing but the paths, the rules and git
 is asked: the bucket may still lack what is said to be synced.
 Which rules count depends on the source that a path is in. It is the one that
---source names, or that a running watch of this machine keeps in step, or that
-one or a sync did earlier. Where none is known, the top of the git work tree, or
-the nearest directory above with a .skyignore, or the path's own directory is
+--root names, or that a running watch of this machine keeps in step, or that
+one or a sync did earlier. Where none is known, the nearest directory above that
+has a .skyignore or is the top of a git work tree, or the path's own directory is
 taken for one, and named.
 The exit code is 3 when any of the paths is not synced.`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return p.why(args, source) },
+		RunE: func(cmd *cobra.Command, args []string) error { return p.why(args, root) },
 	}
-	cmd.Flags().StringVar(&source, "source", "", "`DIR` that is, or would be, synced")
-	if err := cmd.MarkFlagDirname("source"); err != nil {
+	cmd.Flags().StringVar(&root, "root", "", "`DIR` that is, or would be, synced")
+	if err := cmd.MarkFlagDirname("root"); err != nil {
 		panic(err) // it was registered in the line above
 	}
 	return cmd
@@ -61,8 +61,8 @@ type ruleLine struct {
 }
 
 // why tells what happens to each path.
-func (p *program) why(paths []string, source string) error {
-	find := &sourceFinder{flag: source, running: innermostFirst(p.runningRoots()), noted: innermostFirst(p.notedRoots())}
+func (p *program) why(paths []string, root string) error {
+	find := &sourceFinder{flag: root, running: innermostFirst(p.runningRoots()), noted: innermostFirst(p.notedRoots())}
 	rules := map[bool]*ignore.Rules{}
 	for _, plain := range []bool{false, true} {
 		rules[plain] = ignore.New(ignore.Options{KeepGit: plain, Log: p.logger()})
@@ -118,7 +118,7 @@ type pathSource struct {
 
 // words says which source was taken, where nobody named it.
 func (s pathSource) words() string {
-	const other = "; --source DIR names another"
+	const other = "; --root DIR names another"
 	switch s.by {
 	case byWatch:
 		return fmt.Sprintf("source %s, which a watch keeps in step%s", printable(s.Path), other)
@@ -176,12 +176,13 @@ func (f *sourceFinder) sourceOf(path string) (src pathSource, below string, err 
 		}
 	}
 	for _, p := range []string{abs, real} {
-		dir := filepath.Dir(p)
-		if top, ok := ignore.WorkTree(dir); ok {
+		top, inTree := ignore.WorkTree(filepath.Dir(p))
+		sky, hasRules := withSkyignore(filepath.Dir(p))
+		switch {
+		case hasRules && len(sky) >= len(top):
+			return assume(sky, bySkyignore, p)
+		case inTree:
 			return assume(filepath.FromSlash(top), byGit, p)
-		}
-		if top, ok := withSkyignore(dir); ok {
-			return assume(top, bySkyignore, p)
 		}
 	}
 	return assume(filepath.Dir(abs), byDirectory, abs)
@@ -220,7 +221,7 @@ func (f *sourceFinder) named(path, abs, real string) (src pathSource, below stri
 	if below, ok := belowDir(resolved(dir), real); ok {
 		return src, below, nil
 	}
-	return src, "", usageHint(fmt.Errorf("%s is not in the source %s", path, f.flag), "name the directory that is synced with --source, or leave it out")
+	return src, "", usageHint(fmt.Errorf("%s is not in the source %s", path, f.flag), "name the directory that is synced with --root, or leave it out")
 }
 
 // belowDir returns where path is below dir, if it is.

@@ -12,7 +12,16 @@ func TestModelMet(t *testing.T) {
 		name   string
 		kind   modelKind
 		script string
-	}{} {
+	}{
+		{"others in the way of a rename", modelKind{forgetful: true}, `
+			open 1 a c
+			close 1
+			store put a ok
+			mkdir d
+			rename a d/a
+			theirs put d/a untold
+			sleep 40s`},
+	} {
 		t.Run(tc.name, func(t *testing.T) {
 			run := runScript(t, tc.kind, slog.New(slog.NewTextHandler(t.Output(), nil)), lines(tc.script))
 			for _, fault := range run.faults {

@@ -295,6 +295,7 @@ func (m *FS) flushAs(ctx context.Context, f *file, spare bool) error {
 		return err
 	}
 	defer f.upload.leave()
+	defer m.dropStage(f)
 	f.spare = spare
 	if !f.dirty.Load() {
 		return nil

@@ -13,6 +13,20 @@ func TestModelMet(t *testing.T) {
 		kind   modelKind
 		script string
 	}{
+		{"cut while it is kept beside", modelKind{writeBack: true, bus: true}, `
+			mkdir e
+			store put e/ ok
+			open 1 e/b c
+			theirs put e/b told
+			close 1
+			store put e/b ok
+			store head e/b ok
+			store head e/b ok
+			open 2 e/b t`},
+		{"cut by name while a close waits", modelKind{writeBack: true}, `
+			open 1 b c
+			close 1
+			truncate b 1`},
 		{"others in the way of a rename", modelKind{forgetful: true}, `
 			open 1 a c
 			close 1

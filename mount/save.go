@@ -25,11 +25,7 @@ func (m *FS) save(ctx context.Context, f *file) error {
 			return err
 		}
 	}
-	err := m.flush(ctx, f)
-	if err == nil {
-		m.dropStage(f) // of an earlier close
-	}
-	return err
+	return m.flush(ctx, f)
 }
 
 // keepStage gives the stage of f a name and an entry in the journal, and has it
@@ -100,32 +96,28 @@ func (m *FS) saveLater(f *file) {
 	j := m.queue.addOuter(&f.attempt)
 	m.group.Go(func() {
 		defer j.end()
-		if m.saveAtLast(f, j) == nil {
-			m.dropStage(f)
-		}
+		m.saveAtLast(f, j)
 		m.retire(f)
 	})
 }
 
-// saveAtLast uploads f as j. It returns an error only when the mount ends.
-func (m *FS) saveAtLast(f *file, j *job) error {
+// saveAtLast uploads f as j. It gives up only when the mount ends.
+func (m *FS) saveAtLast(f *file, j *job) {
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
 		if m.beingWritten(f) {
-			return nil // whoever closes it last uploads it
+			return // whoever closes it last uploads it
 		}
 		round, urged := m.queue.attempt()
 		err := m.flushSpare(m.ctx, f)
 		switch {
-		case err == nil, errors.Is(err, errStale):
-			return nil
-		case m.ctx.Err() != nil:
-			return m.ctx.Err()
+		case err == nil, errors.Is(err, errStale), m.ctx.Err() != nil:
+			return
 		case errors.Is(err, errHalf):
 			continue
 		}
 		m.hindered(j, err, round)
-		if err := pauseUntil(m.ctx, wait, urged); err != nil {
-			return err
+		if pauseUntil(m.ctx, wait, urged) != nil {
+			return
 		}
 	}
 }
@@ -141,7 +133,8 @@ func (m *FS) beingWritten(f *file) bool {
 	return f.writers > 0 && !kept
 }
 
-// dropStage takes f out of the journal, once the bucket has it.
+// dropStage takes f out of the journal, once the bucket has it: else the next life
+// would put a former content in its place.
 func (m *FS) dropStage(f *file) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

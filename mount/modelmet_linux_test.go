@@ -27,6 +27,12 @@ func TestModelMet(t *testing.T) {
 			open 1 b c
 			close 1
 			truncate b 1`},
+		{"others in the way, and gone", modelKind{writeBack: true, forgetful: true}, `
+			open 1 b c
+			close 1
+			theirs put b untold
+			store put b ok
+			theirs delete b told`},
 		{"others in the way of a rename", modelKind{forgetful: true}, `
 			open 1 a c
 			close 1

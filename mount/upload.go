@@ -192,7 +192,19 @@ func (m *FS) beside(ctx context.Context, f *file, p manifest.Path, look func(con
 		m.log.Debug("version not looked up yet", "path", p, "err", err)
 		m.doubt(string(p)) // what was written here still stands at the name
 	}
+	m.giveWay(f)
 	return errStale
+}
+
+// giveWay takes the node of f from its name when the bucket has nothing for it:
+// what was in the way of a new file has gone in the meantime.
+func (m *FS) giveWay(f *file) {
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	if n := f.n; n.rev == "" && !n.is(detached) && !f.dirty.Load() {
+		m.vanish(n)
+		m.pruneHeld(n.parent)
+	}
 }
 
 // keepBeside uploads the content of f under the name of a conflict. One that is

@@ -126,11 +126,15 @@ func (m *FS) saveAtLast(f *file, j *job) {
 // has put into the journal is uploaded all the same, as long as it is that.
 func (m *FS) beingWritten(f *file) bool {
 	f.mu.RLock()
-	kept := f.kept.Load() != 0 && f.gen == f.asked
-	f.mu.RUnlock()
+	defer f.mu.RUnlock()
 	m.tree.mu.RLock()
 	defer m.tree.mu.RUnlock()
-	return f.writers > 0 && !kept
+	return f.half()
+}
+
+// half is beingWritten. mu and the tree's mutex are held.
+func (f *file) half() bool {
+	return f.writers > 0 && (f.kept.Load() == 0 || f.gen != f.asked)
 }
 
 // dropStage takes f out of the journal, once the bucket has it: else the next life

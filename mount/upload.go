@@ -30,8 +30,8 @@ type upload struct {
 	hold  func() // ends the hold on the stage that parts read
 }
 
-// errHalf says that somebody writes a content whose former version waits in the
-// journal: what is half written is for nobody to see.
+// errHalf says that somebody writes what he has not closed: what is half written is
+// for nobody to see.
 var errHalf = errors.New("file is being written")
 
 // content looks at what f has to be at p. For a large file it holds the stage
@@ -43,7 +43,7 @@ func (m *FS) content(ctx context.Context, f *file, p manifest.Path) (*upload, er
 		Path: p, Mode: f.n.fileMode(), Size: f.stage.size, MTime: f.n.mtime, Xattrs: f.n.xattrs(),
 		PartSize: manifest.PartSize(f.stage.size, f.former.PartSize),
 	}}
-	half := f.spare && f.kept.Load() != 0 && f.gen != f.asked && f.writers > 0
+	half := f.spare && f.half()
 	if up.cond.Absent {
 		prev := f.n.heirAt(p).rev()
 		up.cond = objstore.Cond{Absent: prev == "", If: prev}

@@ -41,6 +41,16 @@ func TestModelMet(t *testing.T) {
 			rename a d/a
 			theirs put d/a untold
 			sleep 40s`},
+		{"directory removed and made again, killed", modelKind{bare: true}, `
+			mkdir d
+			rmdir d
+			mkdir d
+			kill done`},
+		{"directory renamed and made again, killed", modelKind{bus: true}, `
+			mkdir e
+			rename e d
+			mkdir e
+			kill undone`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			run := runScript(t, tc.kind, slog.New(slog.NewTextHandler(t.Output(), nil)), lines(tc.script))

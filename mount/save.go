@@ -190,6 +190,7 @@ func (m *FS) resume() {
 		case e.Op == opMove:
 			m.resumeMove(e)
 		case e.Op == opMkdir:
+			dirs = m.remade(dirs, e.Key)
 			m.resumeMkdir(e)
 		}
 		m.journal.end(e.ID)
@@ -204,6 +205,16 @@ func (m *FS) resume() {
 			_ = os.Remove(filepath.Join(m.stages(), d.Name()))
 		}
 	}
+}
+
+// remade leaves out of dirs the removals of the directory that is made anew by key.
+func (m *FS) remade(dirs []entry, key string) []entry {
+	return slices.DeleteFunc(dirs, func(e entry) bool {
+		if e.Key == key {
+			m.journal.end(e.ID)
+		}
+		return e.Key == key
+	})
 }
 
 // resumePut takes up a file that was written, with the condition of then.

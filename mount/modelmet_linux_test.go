@@ -51,6 +51,15 @@ func TestModelMet(t *testing.T) {
 			rename e d
 			mkdir e
 			kill undone`},
+		{"directory renamed, killed in between", modelKind{writeBack: true, bus: true, bare: true}, `
+			mkdir d
+			open 1 d/a c
+			sync 1
+			store put d/ ok
+			store put d/a ok
+			rename d e
+			store delete d/ ok
+			kill done`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			run := runScript(t, tc.kind, slog.New(slog.NewTextHandler(t.Output(), nil)), lines(tc.script))

@@ -137,9 +137,13 @@ func (m *FS) rmdir(n *node) {
 }
 
 // keep makes sure that a directory from which something goes does not go with
-// it. The tree's mutex is held.
+// it. In a former life it was kept then, if it was to be. The tree's mutex is held.
 func (m *FS) keep(dir *node) {
-	if dir.kids.len() == 0 {
+	switch {
+	case dir.kids.len() > 0:
+	case m.resumes:
+		m.pruneHeld(dir)
+	default:
 		m.mark(dir)
 	}
 }

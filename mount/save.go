@@ -169,6 +169,8 @@ func (m *FS) nameStage(s *stage) error {
 // resume goes on with what a former life left in the journal, and sweeps what
 // it left beside.
 func (m *FS) resume() {
+	m.setResumes(true)
+	defer m.setResumes(false)
 	kept := map[string]bool{}
 	var dirs []entry
 	for _, e := range m.journal.left() {
@@ -205,6 +207,12 @@ func (m *FS) resume() {
 			_ = os.Remove(filepath.Join(m.stages(), d.Name()))
 		}
 	}
+}
+
+func (m *FS) setResumes(on bool) {
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	m.resumes = on
 }
 
 // remade leaves out of dirs the removals of the directory that is made anew by key.

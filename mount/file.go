@@ -32,7 +32,8 @@ type file struct {
 	upload  gate                // held by the one that uploads; comes before mu
 	attempt atomic.Pointer[job] // the last upload
 
-	spare bool // the upload is in the background, and leaves a half-written content alone; guarded by upload
+	spare bool  // the upload is in the background, and leaves a half-written content alone; guarded by upload
+	over  *heir // what the upload replaces when it is the first; guarded by upload
 
 	mu     sync.RWMutex // guards what follows
 	stage  *stage       // nil while nothing was written
@@ -323,11 +324,12 @@ func (m *FS) flushAs(ctx context.Context, f *file, spare bool) error {
 }
 
 // enqueue takes f's place in the queue, so that a rename that comes in between
-// knows of it.
+// knows of it. f.upload is held.
 func (m *FS) enqueue(f *file) (p manifest.Path, j *job, gone, mine bool) {
 	m.tree.mu.RLock()
 	defer m.tree.mu.RUnlock()
 	p = f.n.path()
+	f.over = f.n.heirAt(p) // a rename that comes in between takes it away
 	if f.n.is(detached) {
 		return p, m.queue.add(), true, f.n.is(removed)
 	}

@@ -41,6 +41,16 @@ func TestModelMet(t *testing.T) {
 			rename a d/a
 			theirs put d/a untold
 			sleep 40s`},
+		{"renamed while it replaces", modelKind{writeBack: true, bus: true}, `
+			open 1 b c
+			close 1
+			rename b a
+			mkdir d
+			rename a d/a
+			open 2 b c
+			rename b d/a
+			close 2
+			rename d/a b`},
 		{"directory removed and made again, killed", modelKind{bare: true}, `
 			mkdir d
 			rmdir d

@@ -45,7 +45,7 @@ func (m *FS) content(ctx context.Context, f *file, p manifest.Path) (*upload, er
 	}}
 	half := f.spare && f.half()
 	if up.cond.Absent {
-		prev := f.n.heirAt(p).rev()
+		prev := f.over.rev()
 		up.cond = objstore.Cond{Absent: prev == "", If: prev}
 	}
 	m.tree.mu.RUnlock()

@@ -46,20 +46,23 @@ func (m *FS) attrsNow() {
 			continue // gone, or taken along by what is under way
 		}
 		key := n.key()
-		f := n.state()
-		m.later(entry{Op: opPut, Key: key, File: &f}, func(ctx context.Context) error { return m.sendAttrs(ctx, n, f) }, key)
+		f, id := n.state(), n.copy(m.writeID())
+		m.later(entry{Op: opPut, Key: key, File: &f}, func(ctx context.Context) error { return m.sendAttrs(ctx, n, f, id) }, key)
 	}
 }
 
 // sendAttrs copies an object onto itself, with new metadata.
-func (m *FS) sendAttrs(ctx context.Context, n *node, f manifest.File) error {
+func (m *FS) sendAttrs(ctx context.Context, n *node, f manifest.File, id string) error {
 	m.tree.mu.RLock()
 	rev := n.rev
 	m.tree.mu.RUnlock()
 	if string(rev) != f.Rev {
 		return nil // written since, and with that
 	}
-	info, err := m.opt.Store.Copy(ctx, string(f.Path), string(f.Path), rev, objstore.PutOptions{Meta: f.Meta(m.opt.Writer, "")})
+	info, err := m.opt.Store.Copy(ctx, string(f.Path), string(f.Path), rev, objstore.PutOptions{Meta: m.copyMeta(f, id)})
+	if second(err) {
+		info, err = m.copied(ctx, string(f.Path), id, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -67,6 +70,22 @@ func (m *FS) sendAttrs(ctx context.Context, n *node, f manifest.File) error {
 	w := manifest.Write{Change: manifest.Change{Op: manifest.Put, File: f}, Prev: f.Rev}
 	w.Rev = string(info.Rev)
 	return m.tell(ctx, w)
+}
+
+// metaWrite names one write, or all attempts at it.
+const metaWrite = "write-id"
+
+// copyMeta returns the metadata of a copy that has the state f.
+func (m *FS) copyMeta(f manifest.File, id string) map[string]string {
+	meta := f.Meta(m.opt.Writer, "")
+	meta[metaWrite] = id
+	return meta
+}
+
+// copied finds out whether what stands at key is the copy of that id, in an attempt
+// whose answer was lost; otherwise it returns refused.
+func (m *FS) copied(ctx context.Context, key, id string, refused error) (objstore.Info, error) {
+	return m.ours(ctx, key, refused, func(info objstore.Info) bool { return info.Meta[metaWrite] == id })
 }
 
 // chmod and its like change what is given of n. The tree's mutex is held.

@@ -33,8 +33,13 @@ type entry struct {
 	Over  string         `json:"over,omitempty"`  // the revision that a move replaces
 	Stage string         `json:"stage,omitempty"` // a file's name
 	Line  string         `json:"line,omitempty"`  // of the file
+	Write string         `json:"write,omitempty"` // of copies of the file that are under way
 	File  *manifest.File `json:"file,omitempty"`
-	Done  bool           `json:"done,omitempty"`
+
+	OverLine  string `json:"over_line,omitempty"` // as Line and Write, of what a move replaces
+	OverWrite string `json:"over_write,omitempty"`
+
+	Done bool `json:"done,omitempty"`
 }
 
 // A journal remembers the changes that have not reached the bucket, for the
@@ -101,6 +106,17 @@ func (j *journal) begin(e entry) (uint64, error) {
 	}
 	j.open[e.ID] = e
 	return e.ID, nil
+}
+
+// again notes e, which a former life began, behind what has been noted since, and
+// returns its number.
+func (j *journal) again(e entry) uint64 {
+	id, err := j.begin(e)
+	if err != nil {
+		return e.ID
+	}
+	j.end(e.ID)
+	return id
 }
 
 // rekey gives what entry id puts another name, over rev.

@@ -27,6 +27,53 @@ func TestModelMet(t *testing.T) {
 			open 1 b c
 			close 1
 			truncate b 1`},
+		{"answer lost, then renamed", modelKind{forgetful: true}, `
+			open 1 b c
+			open 2 b c
+			close 2
+			store put b lost
+			rename b a`},
+		{"answer lost, then renamed in the next attempt", modelKind{writeBack: true, bus: true, forgetful: true}, `
+			mkdir e
+			store put e/ ok
+			open 1 e/b c
+			close 1
+			store put e/b lost
+			rename e/b a
+			store put e/b clashed`},
+		{"answer lost, renamed and replaced", modelKind{}, `
+			mkdir e
+			store put e/ ok
+			open 1 a c
+			open 2 e/b c
+			open 3 e/b c
+			close 2
+			store put e/b lost
+			rename e/b b
+			rename a b
+			close 3
+			store head e/b clashed`},
+		{"answer lost, then no look", modelKind{bus: true}, `
+			open 1 b c
+			close 1
+			store put b lost
+			store put b ok
+			store head b failed
+			store head b lost`},
+		{"answer to a mode lost, then renamed", modelKind{bus: true, forgetful: true}, `
+			open 1 a c
+			close 1
+			store put a ok
+			chmod a 38
+			sleep 40s
+			store copy a lost
+			rename a b`},
+		{"removed before it was there, others came late", modelKind{bus: true, forgetful: true}, `
+			open 1 a c
+			theirs put a untold
+			close 1
+			unlink a
+			sleep 40s`},
 		{"others in the way, and gone", modelKind{writeBack: true, forgetful: true}, `
 			open 1 b c
 			close 1
@@ -41,6 +88,41 @@ func TestModelMet(t *testing.T) {
 			rename a d/a
 			theirs put d/a untold
 			sleep 40s`},
+		{"others took it away between two renames", modelKind{writeBack: true, bus: true, bare: true}, `
+			mkdir e
+			store put e/ ok
+			mkdir d
+			open 1 e/b c
+			sync 1
+			store put e/b ok
+			theirs put e/b untold
+			rename e/b d/a
+			rename d/a a`},
+		{"others wrote before the next life", modelKind{writeBack: true}, `
+			mkdir d
+			open 1 d/a c
+			store put d/ ok
+			theirs put d/a untold
+			close 1
+			kill done
+			rename d/a a`},
+		{"close that did not wait for its turn", modelKind{}, `
+			mkdir e
+			store put e/ ok
+			open 1 e/b c
+			open 2 e/b c
+			close 1
+			store put e/b lost
+			rename e/b b
+			close 2
+			sleep 40s`},
+		{"replaced, and renamed before that was done", modelKind{bus: true}, `
+			open 1 b c
+			open 2 a c
+			mkdir e
+			close 2
+			rename b a
+			rename a e/b`},
 		{"renamed while it replaces", modelKind{writeBack: true, bus: true}, `
 			open 1 b c
 			close 1
@@ -51,6 +133,24 @@ func TestModelMet(t *testing.T) {
 			rename b d/a
 			close 2
 			rename d/a b`},
+		{"renamed in an upload, written, killed", modelKind{writeBack: true, bus: true, bare: true}, `
+			open 1 b c
+			open 2 b t
+			close 1
+			rename b a
+			close 2
+			kill done`},
+		{"renamed, removed, killed in between", modelKind{forgetful: true, bare: true}, `
+			mkdir d
+			store put d/ ok
+			open 1 b c
+			close 1
+			store put b ok
+			rename b d/a
+			unlink d/a
+			store copy d/a ok
+			store delete b ok
+			kill undone`},
 		{"directory removed and made again, killed", modelKind{bare: true}, `
 			mkdir d
 			rmdir d
@@ -61,6 +161,16 @@ func TestModelMet(t *testing.T) {
 			rename e d
 			mkdir e
 			kill undone`},
+		{"written by others behind a close that failed", modelKind{bare: true}, `
+			open 1 b x
+			sync 1
+			store put b lost
+			write 1 add
+			close 1
+			store put b ok
+			store head b lost
+			open 2 b c
+			write 2 put`},
 		{"directory renamed, killed in between", modelKind{writeBack: true, bus: true, bare: true}, `
 			mkdir d
 			open 1 d/a c
@@ -70,6 +180,42 @@ func TestModelMet(t *testing.T) {
 			rename d e
 			store delete d/ ok
 			kill done`},
+		{"renamed and made again, left twice", modelKind{bus: true, forgetful: true, bare: true}, `
+			open 1 b c
+			open 2 b w
+			sync 1
+			store put b ok
+			rename b a
+			open 3 b x
+			leave
+			leave`},
+		{"renamed over what is on its way, killed", modelKind{}, `
+			mkdir e
+			store put e/ ok
+			open 1 b x
+			write 1 mid
+			close 1
+			store put b lost
+			kill undone
+			open 2 e/b c
+			close 2
+			rename b e/b
+			kill done`},
+		{"renamed, removed, left in between", modelKind{writeBack: true, bus: true, forgetful: true, bare: true}, `
+			open 1 b c
+			mkdir d
+			close 1
+			store put d/ ok
+			store put b ok
+			rename b d/a
+			store copy d/a ok
+			unlink d/a
+			leave`},
+		{"mode changed in an upload whose answer is lost", modelKind{writeBack: true, bus: true}, `
+			open 1 a c
+			close 1
+			chmod a 49
+			store put a lost`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			run := runScript(t, tc.kind, slog.New(slog.NewTextHandler(t.Output(), nil)), lines(tc.script))

@@ -235,6 +235,7 @@ func (m *FS) resumePut(e entry) error {
 	if err != nil {
 		return err
 	}
+	uploaded := m.standing(e.Key, metaLine, e.Line)
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	dir := m.tree.mkdirs(p.Dir(), e.File.MTime)
@@ -246,6 +247,14 @@ func (m *FS) resumePut(e entry) error {
 	if n == nil {
 		n = m.tree.add(dir, p.Base(), 0)
 	}
+	switch {
+	case string(n.rev) == e.Rev || n.rev == "" || n.key() != e.Key: // or it is on its way there
+	case n.rev == uploaded:
+		e.Rev = string(uploaded)
+	default: // somebody else's: it is seen when this makes way for it
+		n.set(manifest.File{Rev: e.Rev})
+		m.doubtHeld(p, anyRev)
+	}
 	f := m.openFile(n, true)
 	if before := f.kept.Load(); before != 0 { // of another file, which this one replaced
 		m.journal.end(before)
@@ -253,10 +262,9 @@ func (m *FS) resumePut(e entry) error {
 		_ = os.Remove(filepath.Join(m.stages(), f.stood))
 	}
 	f.cond = objstore.Cond{If: objstore.Rev(e.Rev), Absent: e.Rev == ""}
-	f.former.Rev, f.former.Size = f.cond.If, 0
 	f.stage = m.counted(&stage{file: file, size: e.File.Size, name: e.Stage})
 	f.gen, f.asked, f.stood, f.line = 1, 1, e.Stage, e.Line
-	f.kept.Store(e.ID)
+	f.kept.Store(m.journal.again(e))
 	f.dirty.Store(true)
 	m.tree.resize(n, e.File.Size)
 	n.mtime, n.perm = e.File.MTime, uint16(e.File.Mode.Perm())
@@ -268,14 +276,39 @@ func (m *FS) resumePut(e entry) error {
 }
 
 // of reports whether n is what the entry was about: in the journal before it, or at
-// the revision of then.
-func (e entry) of(n *node) bool {
-	return n.file != nil && n.file.kept.Load() != 0 || e.Rev != "" && string(n.rev) == e.Rev
+// the revision of then, or what the upload wrote that was under way.
+func (e entry) of(n *node, uploaded objstore.Rev) bool {
+	kept := n.file != nil && n.file.kept.Load() != 0 && (n.file.line == e.Line || e.Line == "" && e.Rev == "")
+	return kept || n.rev != "" && (string(n.rev) == e.Rev || n.rev == uploaded)
+}
+
+// standing returns the revision at key if the metadata called name have value, and
+// "" otherwise: the journal does not know how a write ended that was under way when
+// the former life did.
+func (m *FS) standing(key, name, value string) objstore.Rev {
+	if value == "" {
+		return ""
+	}
+	info, err := m.ours(m.ctx, key, errNotOurs, func(info objstore.Info) bool { return info.Meta[name] == value })
+	if err != nil && err != errNotOurs {
+		m.log.Warn("not looked up for the journal", "key", key, "err", err)
+	}
+	return info.Rev
+}
+
+// writtenAt returns the revision at the entry's key if that is an upload, or a copy,
+// that was under way when the entry was made.
+func (m *FS) writtenAt(e entry) objstore.Rev {
+	if rev := m.standing(e.Key, metaLine, e.Line); rev != "" {
+		return rev
+	}
+	return m.standing(e.Key, metaWrite, e.Write)
 }
 
 // resumeDelete removes an object unless it is another one by now.
 func (m *FS) resumeDelete(e entry) {
 	p, dir, ok := splitKey(e.Key)
+	uploaded := m.writtenAt(e)
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	n := m.tree.find(p)
@@ -283,7 +316,7 @@ func (m *FS) resumeDelete(e entry) {
 	case !ok || n == nil || n.is(isDir) != dir:
 	case dir && n.kids.len() == 0:
 		m.rmdir(n)
-	case !dir && e.of(n):
+	case !dir && e.of(n, uploaded):
 		m.unlink(n)
 	}
 }
@@ -291,6 +324,8 @@ func (m *FS) resumeDelete(e entry) {
 // resumeMove goes on with a rename where both names may be there by now. What
 // others wrote since then, to either, stays as it is.
 func (m *FS) resumeMove(e entry) {
+	uploaded, copied := m.writtenAt(e), m.standing(e.To, metaWrite, e.Write)
+	over := m.writtenAt(entry{Key: e.To, Line: e.OverLine, Write: e.OverWrite})
 	from, _, okFrom := splitKey(e.Key)
 	to, _, okTo := splitKey(e.To)
 	m.tree.mu.Lock()
@@ -307,7 +342,11 @@ func (m *FS) resumeMove(e entry) {
 	if there != nil && there.is(isDir) {
 		return
 	}
-	if !e.of(n) || there != nil && string(there.rev) != e.Over && !there.same(n) {
+	if there != nil && copied != "" && there.rev == copied && e.of(n, uploaded) { // only the former name is left
+		m.unlink(n)
+		return
+	}
+	if !e.of(n, uploaded) || there != nil && string(there.rev) != e.Over && there.rev != over && !there.same(n) {
 		m.log.Warn("a rename is not gone on with: somebody else wrote one of the files meanwhile", "from", from, "to", to)
 		return
 	}

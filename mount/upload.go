@@ -160,7 +160,7 @@ func (u *upload) hashParts(ctx context.Context, f *file) error {
 func (u *upload) send(ctx context.Context, m *FS) (objstore.Info, error) {
 	defer u.hold()
 	key, opts := string(u.file.Path), objstore.PutOptions{Cond: u.cond, Meta: u.file.Meta(m.opt.Writer, "")}
-	opts.Meta["write-id"], opts.Meta[metaLine] = m.writeID(), u.line
+	opts.Meta[metaWrite], opts.Meta[metaLine] = m.writeID(), u.line
 	if u.parts == nil {
 		return m.opt.Store.Put(ctx, key, bytes.NewReader(u.data), u.file.Size, opts)
 	}

@@ -216,6 +216,21 @@ func TestModelMet(t *testing.T) {
 			close 1
 			chmod a 49
 			store put a lost`},
+		{"looked at before the upload of what replaces it", modelKind{writeBack: true, forgetful: true, bare: true}, `
+			mkdir e
+			open 1 a x
+			close 1
+			store put a ok
+			open 2 b c
+			rename b e/b
+			open 3 a c
+			rename e/b a`},
+		{"answer lost, then found by a listing", modelKind{writeBack: true, bus: true, forgetful: true}, `
+			open 1 a c
+			close 1
+			store put a lost
+			store put a failed
+			refresh`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			run := runScript(t, tc.kind, slog.New(slog.NewTextHandler(t.Output(), nil)), lines(tc.script))

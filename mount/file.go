@@ -269,6 +269,9 @@ func (m *FS) retire(f *file) {
 	idle := f.handles == 0 && !f.dirty.Load() && f.n.file == f
 	if idle {
 		f.n.file = nil
+		if f.n.is(removed) && f.n.rev == f.former.Rev {
+			f.n.size = f.former.Size // which a rename that is under way carries
+		}
 	}
 	object := f.former
 	m.tree.mu.Unlock()

@@ -231,6 +231,20 @@ func TestModelMet(t *testing.T) {
 			store put a lost
 			store put a failed
 			refresh`},
+		{"written, renamed and removed after a start", modelKind{writeBack: true, bus: true, forgetful: true, bare: true}, `
+			open 1 b c
+			mkdir e
+			mkdir d
+			sync 1
+			store put b ok
+			rename b d/a
+			rename d/a e/b
+			open 2 e/b c
+			write 2 mid
+			close 2
+			rename e/b d/a
+			unlink d/a
+			leave`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			run := runScript(t, tc.kind, slog.New(slog.NewTextHandler(t.Output(), nil)), lines(tc.script))

@@ -138,6 +138,10 @@ func (m *FS) takeDir(w manifest.Write, fromLog bool) {
 		}
 		return
 	}
+	if n == nil && m.queue.alters(markerKey(w.Path)) { // it was removed here
+		m.doubtDir(w.Path)
+		return
+	}
 	if n = m.mkdirs(w.Path, w.MTime); n == nil {
 		return
 	}

@@ -230,6 +230,7 @@ func (w *modelWorld) rest() {
 	}
 	w.listen()
 	w.compare()
+	w.judgeStates()
 	if w.kind.forgetful && len(w.calls) == 0 {
 		w.forget()
 	}
@@ -345,6 +346,52 @@ func (w *modelWorld) compare() {
 		names[p] = w.fileOf(n, p)
 	}
 	w.names, w.dirs = names, dirs
+}
+
+// judgeStates holds every file to the states that are legal while nothing goes on
+// in it.
+func (w *modelWorld) judgeStates() {
+	files, _ := w.seen()
+	for p, n := range files {
+		if f := n.file; f != nil && len(f.upload) == 0 {
+			w.judgeState(p, f)
+		}
+	}
+}
+
+func (w *modelWorld) judgeState(p string, f *file) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	dirty, kept := f.dirty.Load(), f.kept.Load() > 0
+	wrong := ""
+	switch {
+	case !dirty && kept:
+		wrong = "clean, and in the journal"
+	case !dirty && f.stray != "":
+		wrong = "clean, and maybe at " + f.stray
+	case !dirty && f.cond != (objstore.Cond{If: f.former.Rev}):
+		wrong = fmt.Sprintf("clean, and to replace %v instead of %s", f.cond, f.former.Rev)
+	case !dirty && f.stage != nil && f.stage.size != f.former.Size:
+		wrong = "clean, and not what the bucket has"
+	case f.cond.Absent && f.cond.If != "":
+		wrong = "to be new, and to replace something"
+	case kept != (f.stood != ""):
+		wrong = "promised, and without a stage, or the other way round"
+	case kept && f.gen == f.asked && f.stage.name != f.stood:
+		wrong = "promised, and another stage is named"
+	case kept && f.asked > f.gen:
+		wrong = "promised before it was written"
+	case f.writers > f.handles || f.writers < 0:
+		wrong = fmt.Sprintf("open %d times, and %d for writing", f.handles, f.writers)
+	}
+	if wrong != "" {
+		w.blame("%s is %s", p, wrong)
+	}
+	if f.stood != "" {
+		if _, err := os.Stat(filepath.Join(w.m.stages(), f.stood)); err != nil {
+			w.blame("%s is promised: %v", p, err)
+		}
+	}
 }
 
 // seen returns the files and directories that the tree has.

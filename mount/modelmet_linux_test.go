@@ -8,6 +8,7 @@ import (
 
 // TestModelMet runs what went wrong once, each as short as it could be made.
 func TestModelMet(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name   string
 		kind   modelKind
@@ -245,6 +246,10 @@ func TestModelMet(t *testing.T) {
 			rename e/b d/a
 			unlink d/a
 			leave`},
+		{"directory made and removed before a listing", modelKind{}, `
+			mkdir e
+			rmdir e
+			refresh`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			run := runScript(t, tc.kind, slog.New(slog.NewTextHandler(t.Output(), nil)), lines(tc.script))

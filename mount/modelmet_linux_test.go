@@ -250,6 +250,22 @@ func TestModelMet(t *testing.T) {
 			mkdir e
 			rmdir e
 			refresh`},
+		{"kept beside twice in a directory that is renamed", modelKind{bus: true}, `
+			theirs put e/b untold
+			mkdir e
+			store put e/ ok
+			open 1 e/b c
+			close 1
+			store put e/b ok
+			store head e/b ok
+			open 2 e/b c
+			store head e/b ok
+			store put e/b.skyagent-conflict-20000101T000000.900Z ok
+			write 2 mid
+			store head e/b ok
+			store head e/b ok
+			rename e d
+			close 2`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			run := runScript(t, tc.kind, slog.New(slog.NewTextHandler(t.Output(), nil)), lines(tc.script))

@@ -207,13 +207,16 @@ func (m *FS) giveWay(f *file) {
 	}
 }
 
-// keepBeside uploads the content of f under the name of a conflict. One that is
-// taken already, by another conflict of the same millisecond, is tried again.
+// keepBeside uploads the content of f under the name of a conflict, another one
+// where that is taken by a conflict of the same millisecond.
 func (m *FS) keepBeside(ctx context.Context, f *file, p manifest.Path) (*upload, objstore.Info, error) {
 	now := time.Now()
 	for attempt := range 10 {
-		at := now.Add(time.Duration(attempt) * time.Millisecond)
-		up, err := m.content(ctx, f, p.Conflict(at))
+		name := p.Conflict(now.Add(time.Duration(attempt) * time.Millisecond))
+		if m.taken(name) {
+			continue
+		}
+		up, err := m.content(ctx, f, name)
 		if err != nil {
 			return nil, objstore.Info{}, err
 		}
@@ -225,6 +228,13 @@ func (m *FS) keepBeside(ctx context.Context, f *file, p manifest.Path) (*upload,
 		}
 	}
 	return nil, objstore.Info{}, objstore.ErrPrecondition
+}
+
+// taken reports whether a file is at p, maybe on its way there.
+func (m *FS) taken(p manifest.Path) bool {
+	m.tree.mu.RLock()
+	defer m.tree.mu.RUnlock()
+	return m.tree.find(p) != nil
 }
 
 // sendAll leaves nothing to be copied from the former object, which is another

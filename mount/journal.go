@@ -12,7 +12,6 @@ import (
 	"sync"
 
 	"github.com/skyagent/skyagent/manifest"
-	"github.com/skyagent/skyagent/objstore"
 )
 
 // The changes that a journal knows.
@@ -36,7 +35,7 @@ type entry struct {
 	Write string         `json:"write,omitempty"` // of copies of the file that are under way
 	File  *manifest.File `json:"file,omitempty"`
 
-	OverLine  string `json:"over_line,omitempty"` // as Line and Write, of what a move replaces
+	OverLine  string `json:"over_line,omitempty"` // as Line and Write, of what is replaced
 	OverWrite string `json:"over_write,omitempty"`
 
 	Done bool `json:"done,omitempty"`
@@ -119,8 +118,14 @@ func (j *journal) again(e entry) uint64 {
 	return id
 }
 
-// rekey gives what entry id puts another name, over rev.
-func (j *journal) rekey(id uint64, p manifest.Path, rev objstore.Rev) {
+// replace has a put replace what h is. The tree's mutex is held.
+func (e *entry) replace(h *heir) {
+	e.Rev, e.OverLine, e.OverWrite = string(h.rev()), h.lineage(), h.copying()
+}
+
+// rekey gives what entry id puts another name, over what h is. The tree's mutex is
+// held.
+func (j *journal) rekey(id uint64, p manifest.Path, h *heir) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	e, ok := j.open[id]
@@ -129,7 +134,8 @@ func (j *journal) rekey(id uint64, p manifest.Path, rev objstore.Rev) {
 	}
 	f := *e.File
 	f.Path = p
-	e.Key, e.Rev, e.File = string(p), string(rev), &f
+	e.Key, e.File = string(p), &f
+	e.replace(h)
 	j.open[id] = e
 	_ = j.append(e) // has been said
 }

@@ -250,6 +250,23 @@ func TestModelMet(t *testing.T) {
 			mkdir e
 			rmdir e
 			refresh`},
+		{"replaced in an upload, closed, killed", modelKind{writeBack: true, bus: true, forgetful: true}, `
+			mkdir e
+			store put e/ ok
+			open 1 e/b x
+			open 2 b x
+			close 1
+			rename b e/b
+			close 2
+			kill done`},
+		{"renamed there and back, removed, killed in between", modelKind{forgetful: true}, `
+			open 1 a c
+			leave
+			store put a ok
+			rename a b
+			rename b a
+			unlink a
+			kill done`},
 		{"kept beside twice in a directory that is renamed", modelKind{bus: true}, `
 			theirs put e/b untold
 			mkdir e

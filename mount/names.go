@@ -279,7 +279,7 @@ func (m *FS) rename(n *node, dir *node, name string) {
 		n.file.heir = over
 	}
 	for _, w := range waiting {
-		m.journal.rekey(w.file.kept.Load(), w.path(), w.heirAt(w.path()).rev())
+		m.journal.rekey(w.file.kept.Load(), w.path(), w.heirAt(w.path()))
 	}
 	for _, o := range moved {
 		m.moveObject(o, over, open)
@@ -437,8 +437,9 @@ func (m *FS) moveObject(o move, over *heir, victim *file) {
 	if n.more == nil || n.more.key == "" { // else it is on its way there
 		n.lie(o.from)
 	}
-	m.later(entry{Op: opMove, Key: c.from, To: c.to, Rev: string(n.rev), Over: string(c.over.rev()), Line: n.file.lineage(), Write: c.id,
-		OverLine: c.over.lineage(), OverWrite: c.over.copying()}, func(ctx context.Context) error {
+	e := entry{Op: opMove, Key: c.from, To: c.to, Rev: string(n.rev), Line: n.file.lineage(), Write: c.id}
+	e.Over, e.OverLine, e.OverWrite = string(c.over.rev()), c.over.lineage(), c.over.copying()
+	m.later(e, func(ctx context.Context) error {
 		if victim != nil {
 			m.rescue(ctx, victim)
 		}

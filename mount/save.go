@@ -73,12 +73,13 @@ func (m *FS) promise(f *file) error {
 	if f.n.is(detached) {
 		return fs.ErrNotExist
 	}
-	state, rev := f.n.state(), f.cond.If
-	if f.cond.Absent {
-		rev = f.n.heirAt(state.Path).rev()
-	}
+	state := f.n.state()
 	state.Size = f.stage.size
-	id, err := m.journal.begin(entry{Op: opPut, Key: string(state.Path), Rev: string(rev), Stage: f.stage.name, Line: f.line, File: &state})
+	e := entry{Op: opPut, Key: string(state.Path), Rev: string(f.cond.If), Stage: f.stage.name, Line: f.line, File: &state}
+	if f.cond.Absent {
+		e.replace(f.n.heirAt(state.Path))
+	}
+	id, err := m.journal.begin(e)
 	if err == nil {
 		f.kept.Store(id)
 	}
@@ -235,7 +236,7 @@ func (m *FS) resumePut(e entry) error {
 	if err != nil {
 		return err
 	}
-	uploaded := m.standing(e.Key, metaLine, e.Line)
+	uploaded, over := m.standing(e.Key, metaLine, e.Line), m.replaces(e, e.Key)
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	dir := m.tree.mkdirs(p.Dir(), e.File.MTime)
@@ -249,8 +250,8 @@ func (m *FS) resumePut(e entry) error {
 	}
 	switch {
 	case string(n.rev) == e.Rev || n.rev == "" || n.key() != e.Key: // or it is on its way there
-	case n.rev == uploaded:
-		e.Rev = string(uploaded)
+	case n.rev == uploaded || n.rev == over:
+		e.Rev = string(n.rev)
 	default: // somebody else's: it is seen when this makes way for it
 		n.set(manifest.File{Rev: e.Rev})
 		m.doubtHeld(p, anyRev)
@@ -278,6 +279,9 @@ func (m *FS) resumePut(e entry) error {
 // of reports whether n is what the entry was about: in the journal before it, or at
 // the revision of then, or what the upload wrote that was under way.
 func (e entry) of(n *node, uploaded objstore.Rev) bool {
+	if e.Write != "" && n.copying() == e.Write {
+		return true
+	}
 	kept := n.file != nil && n.file.kept.Load() != 0 && (n.file.line == e.Line || e.Line == "" && e.Rev == "")
 	return kept || n.rev != "" && (string(n.rev) == e.Rev || n.rev == uploaded)
 }
@@ -305,6 +309,12 @@ func (m *FS) writtenAt(e entry) objstore.Rev {
 	return m.standing(e.Key, metaWrite, e.Write)
 }
 
+// replaces returns the revision at key if that is what the entry was to replace, and
+// was on its way there.
+func (m *FS) replaces(e entry, key string) objstore.Rev {
+	return m.writtenAt(entry{Key: key, Line: e.OverLine, Write: e.OverWrite})
+}
+
 // resumeDelete removes an object unless it is another one by now.
 func (m *FS) resumeDelete(e entry) {
 	p, dir, ok := splitKey(e.Key)
@@ -325,7 +335,7 @@ func (m *FS) resumeDelete(e entry) {
 // others wrote since then, to either, stays as it is.
 func (m *FS) resumeMove(e entry) {
 	uploaded, copied := m.writtenAt(e), m.standing(e.To, metaWrite, e.Write)
-	over := m.writtenAt(entry{Key: e.To, Line: e.OverLine, Write: e.OverWrite})
+	over := m.replaces(e, e.To)
 	from, _, okFrom := splitKey(e.Key)
 	to, _, okTo := splitKey(e.To)
 	m.tree.mu.Lock()
@@ -349,6 +359,9 @@ func (m *FS) resumeMove(e entry) {
 	if !e.of(n, uploaded) || there != nil && string(there.rev) != e.Over && there.rev != over && !there.same(n) {
 		m.log.Warn("a rename is not gone on with: somebody else wrote one of the files meanwhile", "from", from, "to", to)
 		return
+	}
+	if e.Write != "" {
+		n.copy(e.Write)
 	}
 	m.rename(n, dir, to.Base())
 }

@@ -2,7 +2,9 @@ package mount
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
@@ -135,4 +137,131 @@ func shrink(t *testing.T, kind modelKind, script []string) modelRun {
 		}
 	}
 	return best
+}
+
+var modelFiles = []string{"a", "b", "d/a", "e/b"}
+var modelDirs = []string{"d", "e"}
+
+// A writer of scripts looks at the world and says what comes next.
+type modelWriter struct {
+	rnd    *rand.Rand
+	left   int  // lines
+	others bool // write, too
+	faults bool // of the store
+	kills  bool
+	opened int // names of handles so far
+}
+
+func pick[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
+
+func (g *modelWriter) next(w *modelWorld) string {
+	if g.left--; g.left < 0 {
+		return ""
+	}
+	waiting := w.store.waiting()
+	if len(waiting) > 0 && g.rnd.IntN(100) < 45 {
+		return g.answer(waiting)
+	}
+	names := sortedKeys(w.handles)
+	p := pick(g.rnd, modelFiles)
+	switch k := g.rnd.IntN(100); {
+	case k < 40 && len(names) > 0 && len(names) >= g.rnd.IntN(3):
+		return g.use(pick(g.rnd, names))
+	case k < 55:
+		g.opened++
+		return fmt.Sprintf("open %d %s %s", g.opened, p, pick(g.rnd, []string{"c", "c", "c", "w", "t", "r", "x"}))
+	case k < 66:
+		return fmt.Sprintf("rename %s %s", p, pick(g.rnd, modelFiles))
+	case k < 72:
+		return "unlink " + p
+	case k < 77:
+		return "mkdir " + pick(g.rnd, modelDirs)
+	case k < 79:
+		return "rmdir " + pick(g.rnd, modelDirs)
+	case k < 82:
+		return fmt.Sprintf("rename %s %s", pick(g.rnd, modelDirs), pick(g.rnd, modelDirs))
+	case k < 84:
+		return fmt.Sprintf("chmod %s %d", p, g.rnd.IntN(64))
+	case k < 86:
+		return fmt.Sprintf("truncate %s %d", p, g.rnd.IntN(6))
+	case k < 92:
+		return "sleep " + pick(g.rnd, []string{"10ms", "300ms", "1500ms", "40s"})
+	case k < 93 && g.kills:
+		return "leave"
+	case k < 95 && g.kills:
+		return "kill " + pick(g.rnd, []string{"done", "undone"})
+	case k < 98 && g.others:
+		return fmt.Sprintf("theirs %s %s %s", pick(g.rnd, []string{"put", "put", "delete"}), p, pick(g.rnd, []string{"told", "untold"}))
+	case g.others:
+		return pick(g.rnd, []string{"hear", "hear", "refresh"})
+	}
+	return "flush"
+}
+
+func (g *modelWriter) use(name string) string {
+	switch k := g.rnd.IntN(100); {
+	case k < 45:
+		return fmt.Sprintf("write %s %s", name, pick(g.rnd, []string{"put", "add", "mid", "big"}))
+	case k < 50:
+		return fmt.Sprintf("cut %s %d", name, g.rnd.IntN(6))
+	case k < 56:
+		return "sync " + name
+	case k < 62:
+		return "read " + name
+	}
+	return "close " + name
+}
+
+func (g *modelWriter) answer(waiting []*request) string {
+	var kinds []string
+	for _, r := range waiting {
+		kinds = append(kinds, fmt.Sprintf("%s %s", r.op, r.key))
+	}
+	slices.Sort(kinds)
+	how := done
+	if g.faults && g.rnd.IntN(4) == 0 {
+		how = pick(g.rnd, []string{failed, lost, lost, denied, clashed})
+	}
+	return fmt.Sprintf("store %s %s", pick(g.rnd, kinds), how)
+}
+
+// modelRuns returns the first seed of TestModel, and how many follow.
+func modelRuns(t *testing.T) (first, runs uint64) {
+	first, runs = 1, 60
+	if testing.Short() {
+		runs = 15
+	}
+	if os.Getenv("SKYAGENT_LONG") != "" {
+		first, runs = rand.Uint64N(1<<40), 20_000
+	}
+	if s := os.Getenv("SKYAGENT_SEED"); s != "" {
+		seed, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first = seed
+	}
+	return first, runs
+}
+
+// TestModel has programs, others, a store that fails and kills meet at random. A
+// script that goes wrong is cut down, and may be put into TestModelMet as it is.
+func TestModel(t *testing.T) {
+	t.Parallel()
+	first, runs := modelRuns(t)
+	t.Logf("SKYAGENT_SEED=%d repeats this", first)
+	for seed := first; seed < first+runs; seed++ {
+		rnd := rand.New(rand.NewPCG(seed, 2))
+		chance := func(of int) bool { return rnd.IntN(of) == 0 }
+		kind := modelKind{writeBack: chance(2), bus: chance(2), forgetful: chance(2), bare: chance(2)}
+		w := &modelWriter{rnd: rnd, left: 10 + rnd.IntN(60), others: chance(2), faults: !chance(3), kills: chance(2)}
+		run := runModel(t, kind, slog.New(slog.DiscardHandler), w.next)
+		if len(run.faults) == 0 {
+			continue
+		}
+		if less := shrink(t, kind, run.script); len(less.faults) > 0 {
+			run = less
+		}
+		t.Fatalf("SKYAGENT_SEED=%d, %+v:\n\t%s\n%s", seed, kind, strings.Join(run.script, "\n\t"), strings.Join(run.faults, "\n"))
+	}
 }

@@ -309,7 +309,7 @@ func (w *modelWorld) fileOf(n *node, p string) *modelFile {
 		f = w.names[p] // the same, of another node
 	case !w.alone && (n.file == nil || !n.file.dirty.Load()):
 		f = newModelFile(p, content)
-		f.closed[0] = true
+		f.closed[0], f.theirs = true, true
 		w.files = append(w.files, f)
 	case f != nil:
 		w.blame("%s has %q, want %q", p, brief(content), brief(f.now()))
@@ -566,7 +566,7 @@ func (w *modelWorld) truncate(p string, n int) {
 // saved notes that a close of what f was in state at has returned.
 func (w *modelWorld) saved(f *modelFile, at int, code fuse.Status) {
 	f.closing--
-	if !f.removed && (code.Ok() || code == fuse.Status(errStale)) { // then it is kept beside
+	if !f.removed && (at > 0 || !f.theirs) && (code.Ok() || code == fuse.Status(errStale)) { // then it is kept beside
 		f.acked = max(f.acked, at)
 	}
 	if code.Ok() && w.alone && !w.kind.writeBack && !f.removed && !w.kept(f, at) {

@@ -23,6 +23,7 @@ type modelFile struct {
 	names   map[string]bool
 	over    []*modelFile // what it replaced by a rename
 	removed bool         // by a program on the mount
+	theirs  bool         // its first content is of others
 }
 
 func newModelFile(path, content string) *modelFile {

@@ -18,6 +18,37 @@ import (
 
 // A file is a node that is open, or whose content is not all in the bucket.
 //
+// It is in one of these states:
+//
+//	clean      not dirty: the bucket has it as former, which cond.If names; not in
+//	           the journal; it ends with the last handle
+//	new        dirty, cond.Absent: the bucket never had it, and has what heir says
+//	           where a rename brought it over something
+//	written    dirty, cond.If: the stage follows that revision
+//
+// A file that is dirty may be, besides,
+//
+//	promised   kept and stood are set: a close has returned for the content of gen
+//	           asked, which the journal names as stood; with gen beyond that, what
+//	           was written since is in a stage without a name, until its own close
+//	in flight  upload is held: settle makes it clean, or leaves it written when gen
+//	           has gone on; it goes where its name was when it took its turn, over
+//	           what heir said then, and renames follow after it
+//	stray      an upload had no answer: the bucket may have it at that key, where
+//	           its line tells, whatever cond says
+//
+// and all may be
+//
+//	carried    the node's key is not its path: the bucket has former where the file
+//	           was before a rename, and cond follows it when it arrives
+//	removed    the node is, by a program here: the next upload is none
+//	replaced   the node is detached otherwise: others' stands at the name, and the
+//	           next upload goes beside, after which it is lost: the stage is not
+//	           what former is
+//	forfeit    a lock was lost: as replaced, from the next upload on
+//
+// TestModel holds files to this.
+//
 // Its mutex comes before the tree's: who holds the tree's never takes a file's.
 type file struct {
 	n       *node

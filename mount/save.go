@@ -236,7 +236,7 @@ func (m *FS) resumePut(e entry) error {
 	if err != nil {
 		return err
 	}
-	uploaded, over := m.standing(e.Key, metaLine, e.Line), m.replaces(e, e.Key)
+	there := m.unexpected(e.Key, e.Rev)
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	dir := m.tree.mkdirs(p.Dir(), e.File.MTime)
@@ -250,7 +250,7 @@ func (m *FS) resumePut(e entry) error {
 	}
 	switch {
 	case string(n.rev) == e.Rev || n.rev == "" || n.key() != e.Key: // or it is on its way there
-	case n.rev == uploaded || n.rev == over:
+	case n.rev == there.Rev && (e.wrote(there) || e.replaces(there)):
 		e.Rev = string(n.rev)
 	default: // somebody else's: it is seen when this makes way for it
 		n.set(manifest.File{Rev: e.Rev})
@@ -277,48 +277,65 @@ func (m *FS) resumePut(e entry) error {
 }
 
 // of reports whether n is what the entry was about: in the journal before it, or at
-// the revision of then, or what the upload wrote that was under way.
-func (e entry) of(n *node, uploaded objstore.Rev) bool {
-	if e.Write != "" && n.copying() == e.Write {
+// the revision of then, or at that of object, which a write was under way to make.
+func (e entry) of(n *node, object objstore.Info) bool {
+	switch {
+	case e.Write != "" && n.copying() == e.Write:
 		return true
+	case n.file != nil && n.file.kept.Load() != 0 && (n.file.line == e.Line || e.Line == "" && e.Rev == ""):
+		return true
+	case n.rev == "":
+		return false
 	}
-	kept := n.file != nil && n.file.kept.Load() != 0 && (n.file.line == e.Line || e.Line == "" && e.Rev == "")
-	return kept || n.rev != "" && (string(n.rev) == e.Rev || n.rev == uploaded)
+	return string(n.rev) == e.Rev || n.rev == object.Rev && e.wrote(object)
 }
 
-// standing returns the revision at key if the metadata called name have value, and
-// "" otherwise: the journal does not know how a write ended that was under way when
-// the former life did.
-func (m *FS) standing(key, name, value string) objstore.Rev {
-	if value == "" {
-		return ""
+// over reports whether there, which is at target, is what the entry has n replace, or
+// a copy of n.
+func (e entry) over(there, n *node, target objstore.Info) bool {
+	return string(there.rev) == e.Over || there.rev == target.Rev && e.replaces(target) || e.brought(there, target) || there.same(n)
+}
+
+// brought reports whether there, which is at target, is the copy that the entry was
+// to make.
+func (e entry) brought(there *node, target objstore.Info) bool {
+	return e.Write != "" && there.rev != "" && there.rev == target.Rev && target.Meta[metaWrite] == e.Write
+}
+
+// unexpected describes the object at key when that is at another revision than rev.
+// The journal does not know how a write ended that was under way when the former
+// life did.
+func (m *FS) unexpected(key, rev string) objstore.Info {
+	p, _, _ := splitKey(key)
+	m.tree.mu.RLock()
+	n := m.tree.find(p)
+	odd := n != nil && !n.is(isDir) && n.key() == key && n.rev != "" && string(n.rev) != rev
+	m.tree.mu.RUnlock()
+	if !odd {
+		return objstore.Info{}
 	}
-	info, err := m.ours(m.ctx, key, errNotOurs, func(info objstore.Info) bool { return info.Meta[name] == value })
-	if err != nil && err != errNotOurs {
+	info, err := m.look(m.ctx, p)
+	if err != nil && !absent(err) {
 		m.log.Warn("not looked up for the journal", "key", key, "err", err)
 	}
-	return info.Rev
+	return info
 }
 
-// writtenAt returns the revision at the entry's key if that is an upload, or a copy,
-// that was under way when the entry was made.
-func (m *FS) writtenAt(e entry) objstore.Rev {
-	if rev := m.standing(e.Key, metaLine, e.Line); rev != "" {
-		return rev
-	}
-	return m.standing(e.Key, metaWrite, e.Write)
+// wrote reports whether the object that info is of is an upload or a copy that was
+// under way when the entry was made.
+func (e entry) wrote(info objstore.Info) bool {
+	return wrote(e.Line, info) || e.Write != "" && info.Meta[metaWrite] == e.Write
 }
 
-// replaces returns the revision at key if that is what the entry was to replace, and
-// was on its way there.
-func (m *FS) replaces(e entry, key string) objstore.Rev {
-	return m.writtenAt(entry{Key: key, Line: e.OverLine, Write: e.OverWrite})
+// replaces is wrote for what the entry was to replace.
+func (e entry) replaces(info objstore.Info) bool {
+	return entry{Line: e.OverLine, Write: e.OverWrite}.wrote(info)
 }
 
 // resumeDelete removes an object unless it is another one by now.
 func (m *FS) resumeDelete(e entry) {
 	p, dir, ok := splitKey(e.Key)
-	uploaded := m.writtenAt(e)
+	object := m.unexpected(e.Key, e.Rev)
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	n := m.tree.find(p)
@@ -326,7 +343,7 @@ func (m *FS) resumeDelete(e entry) {
 	case !ok || n == nil || n.is(isDir) != dir:
 	case dir && n.kids.len() == 0:
 		m.rmdir(n)
-	case !dir && e.of(n, uploaded):
+	case !dir && e.of(n, object):
 		m.unlink(n)
 	}
 }
@@ -334,8 +351,7 @@ func (m *FS) resumeDelete(e entry) {
 // resumeMove goes on with a rename where both names may be there by now. What
 // others wrote since then, to either, stays as it is.
 func (m *FS) resumeMove(e entry) {
-	uploaded, copied := m.writtenAt(e), m.standing(e.To, metaWrite, e.Write)
-	over := m.replaces(e, e.To)
+	object, target := m.unexpected(e.Key, e.Rev), m.unexpected(e.To, e.Over)
 	from, _, okFrom := splitKey(e.Key)
 	to, _, okTo := splitKey(e.To)
 	m.tree.mu.Lock()
@@ -348,22 +364,18 @@ func (m *FS) resumeMove(e entry) {
 	if dir == nil {
 		return
 	}
-	there := dir.kids.get(to.Base())
-	if there != nil && there.is(isDir) {
-		return
-	}
-	if there != nil && copied != "" && there.rev == copied && e.of(n, uploaded) { // only the former name is left
-		m.unlink(n)
-		return
-	}
-	if !e.of(n, uploaded) || there != nil && string(there.rev) != e.Over && there.rev != over && !there.same(n) {
+	switch there := dir.kids.get(to.Base()); {
+	case there != nil && there.is(isDir):
+	case !e.of(n, object) || there != nil && !e.over(there, n, target):
 		m.log.Warn("a rename is not gone on with: somebody else wrote one of the files meanwhile", "from", from, "to", to)
-		return
+	case there != nil && e.brought(there, target):
+		m.unlink(n) // only the former name is left
+	default:
+		if e.Write != "" {
+			n.copy(e.Write)
+		}
+		m.rename(n, dir, to.Base())
 	}
-	if e.Write != "" {
-		n.copy(e.Write)
-	}
-	m.rename(n, dir, to.Base())
 }
 
 // same reports whether two files are known to have the same content.

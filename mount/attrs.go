@@ -47,26 +47,29 @@ func (m *FS) attrsNow() {
 		}
 		key := n.key()
 		f, id := n.state(), n.copy(m.writeID())
-		m.later(entry{Op: opPut, Key: key, File: &f}, func(ctx context.Context) error { return m.sendAttrs(ctx, n, f, id) }, key)
+		m.later(entry{Op: opPut, Key: key, File: &f}, func(ctx context.Context) error { return m.sendAttrs(ctx, n, key, id) }, key)
 	}
 }
 
-// sendAttrs copies an object onto itself, with new metadata.
-func (m *FS) sendAttrs(ctx context.Context, n *node, f manifest.File, id string) error {
+// sendAttrs copies the object of n at key onto itself, with the metadata that n has
+// when its turn has come.
+func (m *FS) sendAttrs(ctx context.Context, n *node, key, id string) error {
 	m.tree.mu.RLock()
-	rev := n.rev
+	f, dirty := n.state(), n.file != nil && n.file.dirty.Load()
+	elsewhere := n.rev == "" || n.key() != key
 	m.tree.mu.RUnlock()
-	if string(rev) != f.Rev {
-		return nil // written since, and with that
+	if dirty || elsewhere {
+		return nil // taken along by what is under way
 	}
-	info, err := m.opt.Store.Copy(ctx, string(f.Path), string(f.Path), rev, objstore.PutOptions{Meta: m.copyMeta(f, id)})
+	f.Path = manifest.Path(key)
+	info, err := m.opt.Store.Copy(ctx, key, key, objstore.Rev(f.Rev), objstore.PutOptions{Meta: m.copyMeta(f, id)})
 	if second(err) {
-		info, err = m.copied(ctx, string(f.Path), id, err)
+		info, err = m.copied(ctx, key, id, err)
 	}
 	if err != nil {
 		return err
 	}
-	m.arrived(n, string(f.Path), string(f.Path), info.Rev)
+	m.arrived(n, f, key, info.Rev)
 	w := manifest.Write{Change: manifest.Change{Op: manifest.Put, File: f}, Prev: f.Rev}
 	w.Rev = string(info.Rev)
 	return m.tell(ctx, w)

@@ -283,6 +283,21 @@ func TestModelMet(t *testing.T) {
 			store head e/b ok
 			rename e d
 			close 2`},
+		{"mode changed while the last one is on its way", modelKind{bus: true}, `
+			open 1 a c
+			close 1
+			store put a ok
+			chmod a 55
+			sleep 1500ms
+			chmod a 61
+			store copy a lost`},
+		{"mode changed while a rename is on its way", modelKind{bus: true}, `
+			open 1 a c
+			close 1
+			store put a ok
+			rename a b
+			chmod b 55
+			sleep 1500ms`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			run := runScript(t, tc.kind, slog.New(slog.NewTextHandler(t.Output(), nil)), lines(tc.script))

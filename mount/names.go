@@ -545,7 +545,7 @@ func (m *FS) copyOver(ctx context.Context, c *carriage) error {
 	if err != nil {
 		return fmt.Errorf("rename %s to %s: %w", c.from, f.Path, err)
 	}
-	m.arrived(c.n, c.from, string(f.Path), there.Rev)
+	m.arrived(c.n, f, c.from, there.Rev)
 	f.Rev = string(there.Rev)
 	c.copied = manifest.Write{Change: manifest.Change{Op: manifest.Put, File: f}, Prev: string(prev)}
 	if theirs {
@@ -600,8 +600,10 @@ func (m *FS) stored(n *node, f *file) manifest.File {
 	return state
 }
 
-// arrived notes where the content of n is now.
-func (m *FS) arrived(n *node, from, to string, rev objstore.Rev) {
+// arrived notes that a copy from the key from has the content of n now, where and as
+// state says. What was changed of that meanwhile follows.
+func (m *FS) arrived(n *node, state manifest.File, from string, rev objstore.Rev) {
+	to := string(state.Path)
 	m.tree.mu.RLock()
 	f := n.file
 	m.tree.mu.RUnlock()
@@ -622,5 +624,8 @@ func (m *FS) arrived(n *node, from, to string, rev objstore.Rev) {
 	n.rev = rev
 	if n.key() == from {
 		n.lie(to)
+	}
+	if !n.is(detached) && (n.mtime != state.MTime || n.perm != uint16(state.Mode.Perm()) || n.xattrs() != state.Xattrs) {
+		m.setAttrs(n)
 	}
 }

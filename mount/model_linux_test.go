@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -353,7 +354,7 @@ func (w *modelWorld) compare() {
 func (w *modelWorld) judgeStates() {
 	files, _ := w.seen()
 	for p, n := range files {
-		if f := n.file; f != nil && len(f.upload) == 0 {
+		if f := n.file; f != nil && len(f.upload) == 0 && !f.lost {
 			w.judgeState(p, f)
 		}
 	}
@@ -758,15 +759,44 @@ func (w *modelWorld) answer(op, key, how string) {
 }
 
 // kill ends the mount as kill -9 does, and begins its next life. What had reached
-// the store is done there if do says so.
-func (w *modelWorld) kill(do bool) {
+// the store is done there if do says so. early is before the journal said that the
+// last changes of names are done.
+func (w *modelWorld) kill(do, early bool) {
 	w.store.die(do)
 	state := filepath.Join(w.dir, fmt.Sprint("state-", w.lives))
 	if err := os.CopyFS(state, os.DirFS(w.m.opt.State)); err != nil {
 		w.blame("%v", err)
 	}
+	if early {
+		w.unsay(filepath.Join(state, "journal"))
+	}
 	w.shut()
 	w.reborn(state)
+}
+
+// unsay takes from the end of a journal what it says to be done, but for files: the
+// stage goes after that is said.
+func (w *modelWorld) unsay(journal string) {
+	b, err := os.ReadFile(journal)
+	if err != nil {
+		w.blame("%v", err)
+		return
+	}
+	all := strings.SplitAfter(string(b), "\n")
+	staged := map[uint64]bool{}
+	last := 0
+	for i, line := range all {
+		var e entry
+		if json.Unmarshal([]byte(line), &e) != nil {
+			continue
+		}
+		if staged[e.ID] = staged[e.ID] || e.Stage != ""; !e.Done || staged[e.ID] {
+			last = i + 1
+		}
+	}
+	if err := os.WriteFile(journal, []byte(strings.Join(all[:last], "")), 0o600); err != nil {
+		w.blame("%v", err)
+	}
 }
 
 // leave ends the mount as an unmount does while the store is away, and begins its

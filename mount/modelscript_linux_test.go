@@ -71,7 +71,7 @@ func (w *modelWorld) step(line string) {
 	case "refresh":
 		w.ask(func(ctx context.Context) { _ = w.m.Refresh(ctx, "") })
 	case "kill":
-		w.kill(f[1] == "done")
+		w.kill(f[1] == "done", f[2] == "early")
 	default:
 		w.blame("no such step: %s", line)
 	}
@@ -189,7 +189,7 @@ func (g *modelWriter) next(w *modelWorld) string {
 	case k < 93 && g.kills:
 		return "leave"
 	case k < 95 && g.kills:
-		return "kill " + pick(g.rnd, []string{"done", "undone"})
+		return "kill " + pick(g.rnd, []string{"done", "undone", "done early", "undone early"})
 	case k < 98 && g.others:
 		return fmt.Sprintf("theirs %s %s %s", pick(g.rnd, []string{"put", "put", "delete"}), p, pick(g.rnd, []string{"told", "untold"}))
 	case g.others:

@@ -43,7 +43,7 @@ type modelWorld struct {
 	stop   context.CancelFunc
 	lives  int
 	tags   int
-	pids   uint32
+	pids   atomic.Uint32
 	harmed bool // the store has failed
 	modes  bool // the mount knows the mode of every file
 
@@ -130,8 +130,9 @@ func newModelWorld(t *testing.T, kind modelKind, dir string, log *slog.Logger) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &modelWorld{judge: j, kind: kind, dir: dir, log: log, cache: cache, alone: true, modes: true, pids: 1 << 30, peer: map[string]objstore.Rev{},
+	w := &modelWorld{judge: j, kind: kind, dir: dir, log: log, cache: cache, alone: true, modes: true, peer: map[string]objstore.Rev{},
 		nodes: map[*node]*modelFile{}, names: map[string]*modelFile{}, dirs: map[string]bool{}, handles: map[string]*modelHandle{}}
+	w.pids.Store(1 << 30) // no process has these
 	w.begin(filepath.Join(dir, "state-0"))
 	return w
 }
@@ -177,8 +178,7 @@ func (noKernel) forgetAttr(uint64)         {}
 func (noKernel) forgetContent(uint64)      {}
 
 func (w *modelWorld) header(id uint64) fuse.InHeader {
-	w.pids++
-	return fuse.InHeader{NodeId: id, Caller: fuse.Caller{Pid: w.pids}}
+	return fuse.InHeader{NodeId: id, Caller: fuse.Caller{Pid: w.pids.Add(1)}}
 }
 
 // lookup returns what the kernel calls the file at p; 0 when there is none.

@@ -14,20 +14,26 @@ import (
 )
 
 // resume goes on with what a former life left in the journal, and sweeps what
-// it left beside.
+// it left beside. Nothing of that begins before all of it is known.
 func (m *FS) resume() {
+	m.queue.hold()
+	defer m.queue.release()
 	m.setResumes(true)
 	defer m.setResumes(false)
 	kept := map[string]bool{}
+	var files []*file
 	var dirs []entry
 	for _, e := range m.journal.left() {
 		m.log.Info("goes on from the journal", "op", e.Op, "key", e.Key)
 		switch {
 		case e.Op == opPut && e.Stage != "":
 			kept[e.Stage] = true
-			if err := m.resumePut(e); err != nil {
+			f, err := m.resumePut(e)
+			if err != nil {
 				m.log.Error("not resumed from the journal", "key", e.Key, "err", err)
+				continue
 			}
+			files = append(files, f)
 			continue
 		case e.Op == opPut && e.File != nil:
 			m.resumeAttrs(e)
@@ -48,6 +54,16 @@ func (m *FS) resume() {
 		m.resumeDelete(e)
 		m.journal.end(e.ID)
 	}
+	for _, f := range files {
+		if f.stage != nil { // else another has taken its place
+			m.saveLater(f)
+		}
+	}
+	m.sweep(kept)
+}
+
+// sweep removes the stages that are not kept.
+func (m *FS) sweep(kept map[string]bool) {
 	left, _ := os.ReadDir(m.stages())
 	for _, d := range left {
 		if !kept[d.Name()] {
@@ -73,14 +89,14 @@ func (m *FS) remade(dirs []entry, key string) []entry {
 }
 
 // resumePut takes up a file that was written, with the condition of then.
-func (m *FS) resumePut(e entry) error {
+func (m *FS) resumePut(e entry) (*file, error) {
 	p, _, ok := splitKey(e.Key)
 	if !ok || e.File == nil {
-		return fmt.Errorf("entry of %q is damaged", e.Key)
+		return nil, fmt.Errorf("entry of %q is damaged", e.Key)
 	}
 	file, err := os.OpenFile(filepath.Join(m.stages(), e.Stage), os.O_RDWR, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	there := m.unexpected(e.Key, e.Rev)
 	m.tree.mu.Lock()
@@ -88,7 +104,7 @@ func (m *FS) resumePut(e entry) error {
 	dir := m.tree.mkdirs(p.Dir(), e.File.MTime)
 	if dir == nil {
 		file.Close()
-		return fmt.Errorf("%s: %w", p.Dir(), fs.ErrInvalid)
+		return nil, fmt.Errorf("%s: %w", p.Dir(), fs.ErrInvalid)
 	}
 	n := dir.kids.get(p.Base())
 	if n == nil {
@@ -102,12 +118,14 @@ func (m *FS) resumePut(e entry) error {
 		n.set(manifest.File{Rev: e.Rev})
 		m.doubtHeld(p, anyRev)
 	}
-	f := m.openFile(n, true)
-	if before := f.kept.Load(); before != 0 { // of another file, which this one replaced
-		m.journal.end(before)
-		f.stage.close()
-		_ = os.Remove(filepath.Join(m.stages(), f.stood))
+	if before := n.file; before != nil { // which this one replaced
+		m.journal.end(before.kept.Load())
+		before.stage.close()
+		before.stage = nil
+		_ = os.Remove(filepath.Join(m.stages(), before.stood))
+		n.file = nil
 	}
+	f := m.openFile(n, true)
 	f.cond = objstore.Cond{If: objstore.Rev(e.Rev), Absent: e.Rev == ""}
 	f.stage = m.counted(&stage{file: file, size: e.File.Size, name: e.Stage})
 	f.gen, f.asked, f.stood, f.line = 1, 1, e.Stage, e.Line
@@ -118,8 +136,7 @@ func (m *FS) resumePut(e entry) error {
 	n.setLink(*e.File)
 	n.keepXattrs(e.File.Xattrs)
 	f.handles, f.writers = 0, 0
-	m.saveLater(f)
-	return nil
+	return f, nil
 }
 
 // of reports whether n is what the entry was about: in the journal before it, or at

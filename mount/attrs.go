@@ -46,33 +46,59 @@ func (m *FS) attrsNow() {
 			continue // gone, or taken along by what is under way
 		}
 		key := n.key()
-		f, id := n.state(), n.copy(m.writeID())
-		m.later(entry{Op: opPut, Key: key, File: &f}, func(ctx context.Context) error { return m.sendAttrs(ctx, n, key, id) }, key)
+		f, c := n.state(), &retouch{n: n, key: key, id: n.copy(m.writeID())}
+		m.later(entry{Op: opPut, Key: key, File: &f}, func(ctx context.Context) error { return m.sendAttrs(ctx, c) }, key)
 	}
 }
 
-// sendAttrs copies the object of n at key onto itself, with the metadata that n has
-// when its turn has come.
-func (m *FS) sendAttrs(ctx context.Context, n *node, key, id string) error {
+// A retouch copies the object of n at key onto itself.
+type retouch struct {
+	n     *node
+	key   string
+	id    string // of the copy
+	tried bool   // it may be done
+}
+
+// sendAttrs makes c, with the metadata that the node has when its turn has come.
+func (m *FS) sendAttrs(ctx context.Context, c *retouch) error {
 	m.tree.mu.RLock()
-	f, dirty := n.state(), n.file != nil && n.file.dirty.Load()
-	elsewhere := n.rev == "" || n.key() != key
+	f, dirty := c.n.state(), c.n.file != nil && c.n.file.dirty.Load()
+	elsewhere := c.n.rev == "" || c.n.key() != c.key
 	m.tree.mu.RUnlock()
-	if dirty || elsewhere {
-		return nil // taken along by what is under way
+	f.Path = manifest.Path(c.key)
+	switch { // what is under way takes it along
+	case elsewhere:
+		return nil
+	case dirty:
+		return m.retouched(ctx, c, f)
 	}
-	f.Path = manifest.Path(key)
-	info, err := m.opt.Store.Copy(ctx, key, key, objstore.Rev(f.Rev), objstore.PutOptions{Meta: m.copyMeta(f, id)})
+	c.tried = true
+	info, err := m.opt.Store.Copy(ctx, c.key, c.key, objstore.Rev(f.Rev), objstore.PutOptions{Meta: m.copyMeta(f, c.id)})
 	if second(err) {
-		info, err = m.copied(ctx, key, id, err)
+		info, err = m.copied(ctx, c.key, c.id, err)
 	}
 	if err != nil {
 		return err
 	}
-	m.arrived(n, f, key, info.Rev)
+	m.arrived(c.n, f, c.key, info.Rev)
 	w := manifest.Write{Change: manifest.Change{Op: manifest.Put, File: f}, Prev: f.Rev}
 	w.Rev = string(info.Rev)
 	return m.tell(ctx, w)
+}
+
+// retouched has what is written follow on an attempt at c of which no answer came.
+func (m *FS) retouched(ctx context.Context, c *retouch, f manifest.File) error {
+	if !c.tried {
+		return nil
+	}
+	info, err := m.copied(ctx, c.key, c.id, errNotOurs)
+	switch {
+	case err == errNotOurs:
+		return nil
+	case err == nil:
+		m.arrived(c.n, f, c.key, info.Rev)
+	}
+	return err
 }
 
 // metaWrite names one write, or all attempts at it.

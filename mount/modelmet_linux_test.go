@@ -298,6 +298,17 @@ func TestModelMet(t *testing.T) {
 			rename a b
 			chmod b 55
 			sleep 1500ms`},
+		{"written while a mode has no answer", modelKind{writeBack: true, bus: true, bare: true}, `
+			mkdir e
+			open 1 e/b c
+			close 1
+			store put e/ ok
+			store put e/b ok
+			chmod e/b 28
+			flush
+			open 2 e/b w
+			store copy e/b lost
+			write 2 add`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			run := runScript(t, tc.kind, slog.New(slog.NewTextHandler(t.Output(), nil)), lines(tc.script))

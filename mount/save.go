@@ -72,7 +72,7 @@ func (m *FS) promise(f *file) error {
 	}
 	state := f.n.state()
 	state.Size = f.stage.size
-	e := entry{Op: opPut, Key: string(state.Path), Rev: string(f.cond.If), Stage: f.stage.name, Line: f.line, File: &state}
+	e := entry{Op: opPut, Key: string(state.Path), Rev: string(f.cond.If), Stage: f.stage.name, Line: f.line, Write: f.n.copying(), File: &state}
 	if f.cond.Absent {
 		e.replace(f.n.heirAt(state.Path))
 	}

@@ -85,7 +85,7 @@ type modelBus struct {
 	said []manifest.Write
 }
 
-// Announce judges what is said, and does it where another mount would.
+// Announce keeps what is said for listen.
 func (b *modelBus) Announce(_ context.Context, changes []manifest.Write) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -710,7 +710,7 @@ func (w *modelWorld) chmod(p string, mode uint32) {
 	w.answered("chmod of "+p, w.r.SetAttr(nil, &in, &fuse.AttrOut{}))
 }
 
-// theirs has somebody else change the bucket, with a word over the bus or without.
+// others has somebody else change the bucket, with a word over the bus or without.
 func (w *modelWorld) others(what, key string, told bool) {
 	w.alone = false
 	was := w.rev(key)

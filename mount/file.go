@@ -510,6 +510,7 @@ func (m *FS) recognise(ctx context.Context, n *node, f *file, key string) error 
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	n.rev = info.Rev
+	n.lie(key) // and not where a rename before found nothing
 	return nil
 }
 

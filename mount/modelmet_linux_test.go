@@ -309,6 +309,20 @@ func TestModelMet(t *testing.T) {
 			open 2 e/b w
 			store copy e/b lost
 			write 2 add`},
+		{"renamed back while an answer is lost", modelKind{bus: true, forgetful: true, bare: true}, `
+			mkdir e
+			store put e/ ok
+			open 1 a x
+			open 2 a t
+			close 1
+			store put a clashed
+			rename a e/b
+			store head a ok
+			close 2
+			store put e/b lost
+			store put e/b ok
+			rename e/b a
+			store head e/b lost`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			run := runScript(t, tc.kind, slog.New(slog.NewTextHandler(t.Output(), nil)), lines(tc.script))

@@ -18,11 +18,15 @@
 // A source that git's rules ignore as a whole is synced whole: somebody asked
 // for just that directory.
 //
-// Freshness. Rule files are read when a path is asked about, and read again when
-// they have changed; nobody has to tell. A Dir holds what was read when it was
-// made: whoever keeps one does so for one walk or one batch.
+// Freshness. Rule files are read whenever a directory is met; nobody has to tell
+// of a change. A Dir holds what was read when it was made: whoever keeps one does
+// so for one walk or one batch. A file that is being written or replaced says too
+// little for a moment, so until Settle is called what was ignored before is
+// ignored still. Where rules cannot be read those count that could be before; if
+// there are none, nothing of the directory is taken to be wanted.
 //
 // Limits. Git itself is run for what only it knows: core.excludesFile and what
-// it tracks. Without it both are taken to be nothing, with a warning. A .gitignore
+// it tracks. It reads, and runs nothing of a repository's choice. Without it both
+// are taken to be nothing, with a warning. A .gitignore
 // that is a symbolic link does not count, as in git; core.ignoreCase neither.
 package ignore

@@ -5,12 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -20,28 +21,89 @@ const gitPatience = time.Minute
 // A repo is a work tree of git, as it was when it was asked about.
 type repo struct {
 	top      string
-	common   string              // git's directory, of all work trees that share it
-	index    stamp               // of the list of what git tracks
-	excludes string              // path of core.excludesFile; "" for none
-	tracked  map[string]struct{} // below top: what git tracks though it is ignored, and the directories above
+	common   string   // git's directory, of all work trees that share it
+	index    stamp    // of the list of what git tracks
+	excludes string   // path of core.excludesFile; "" for none
+	tracked  []string // below top, in the order of bytes
+	failed   bool     // git did not answer: what it said before counts
 }
 
-// tracks reports whether git tracks the entry name of dir, or something in it,
-// whatever the rules say. A nil repo tracks nothing.
+// tracks reports whether git tracks the entry name of dir, or something in it. A
+// nil repo tracks nothing.
 func (p *repo) tracks(dir, name string) bool {
 	if p == nil || len(p.tracked) == 0 {
 		return false
 	}
-	_, ok := p.tracked[(dir + "/" + name)[len(p.top)+1:]]
-	return ok
+	path := (dir + "/" + name)[len(p.top)+1:]
+	if _, ok := slices.BinarySearch(p.tracked, path); ok {
+		return true
+	}
+	path += "/"
+	i, _ := slices.BinarySearch(p.tracked, path)
+	return i < len(p.tracked) && strings.HasPrefix(p.tracked[i], path)
 }
 
-// isRepo reports whether dir is the top of a work tree: .git is git's directory,
-// or a file that names it. One that git has only begun to make counts: no event
-// tells when it is done.
+// A stamp says whether a file may have changed since it was looked at.
+type stamp struct {
+	fi fs.FileInfo // nil: there is none
+	at time.Time
+}
+
+// settled is how much older than a look a file must be for the look to be
+// believed: within one tick of the file system's clock a file can change twice.
+const settled = 2 * time.Second
+
+func stampOf(name string) stamp {
+	at := time.Now()
+	fi, err := os.Stat(name)
+	if err != nil {
+		return stamp{at: at}
+	}
+	return stamp{fi, at}
+}
+
+// same reports whether nothing happened between s and now.
+func (s stamp) same(now stamp) bool {
+	if s.fi == nil || now.fi == nil {
+		return s.fi == now.fi
+	}
+	age := s.at.Sub(s.fi.ModTime())
+	return os.SameFile(s.fi, now.fi) && s.fi.Size() == now.fi.Size() &&
+		s.fi.ModTime().Equal(now.fi.ModTime()) && (age > settled || age < 0)
+}
+
+// isRepo reports whether dir is the top of a work tree, as git does: .git is
+// git's directory, or a file that names it. One that cannot be looked at is.
 func isRepo(dir string) bool {
-	fi, err := os.Stat(filepath.Join(dir, gitDir))
-	return err == nil && (fi.IsDir() || fi.Mode().IsRegular())
+	dot := filepath.Join(dir, gitDir)
+	fi, err := os.Stat(dot)
+	switch {
+	case err != nil:
+		return !missing(err)
+	case fi.IsDir():
+		return isGits(dot)
+	}
+	return fi.Mode().IsRegular() && isGits(follow(dir, dot, "gitdir: "))
+}
+
+// isGits reports whether dir is a directory of git's.
+func isGits(dir string) bool {
+	has := func(name string) bool {
+		_, err := os.Stat(filepath.Join(dir, name))
+		return !missing(err)
+	}
+	return has("HEAD") && (has("objects") && has("refs") || has("commondir"))
+}
+
+func missing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
+// begun reports whether git may be about to make a work tree of dir: no event
+// tells when it is done.
+func begun(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, gitDir))
+	return err == nil
 }
 
 // WorkTree returns the top, with slashes, of the work tree that dir is in.
@@ -71,73 +133,98 @@ func elements(path string) []string {
 func (r *Rules) enterRepo(top string) Dir {
 	p := r.repo(top)
 	d := Dir{rules: r, path: top, mode: git, repo: p}
-	var patterns []pattern
 	if p.excludes != "" {
-		patterns, _ = r.read(p.excludes, os.Stat)
-		d.push(patterns)
+		d.push(r.read(p.excludes, spare))
 	}
-	patterns, _ = r.read(filepath.Join(p.common, "info", "exclude"), os.Stat)
-	d.push(patterns)
-	patterns, _ = r.read(filepath.Join(top, gitFile), os.Lstat)
-	d.push(patterns)
+	d.push(r.read(filepath.Join(p.common, "info", "exclude"), spare))
+	d.push(r.read(filepath.Join(top, gitFile), gits))
 	return d
 }
 
 // repo returns what there is to know of the work tree at top. Git is asked only
 // when its index has changed since.
 func (r *Rules) repo(top string) *repo {
-	r.git.Lock() // one question at a time: who waits will find the answer
-	defer r.git.Unlock()
+	r.asking.Lock() // one question at a time: who waits will find the answer
+	defer r.asking.Unlock()
+	return r.repoLocked(top)
+}
+
+func (r *Rules) repoLocked(top string) *repo {
 	own, common := gitDirs(top)
-	var index stamp
-	if fi, err := os.Stat(filepath.Join(own, "index")); err == nil {
-		index = stamp{fi}
-	}
-	if known := r.repos[top]; known != nil && known.common == common && known.index.same(index) {
-		return known
+	index, known := stampOf(filepath.Join(own, "index")), r.repos[top]
+	if known != nil && known.common == common {
+		if !known.failed && known.index.same(index) || known.failed && index.at.Sub(known.index.at) < settled {
+			return known
+		}
 	}
 	p := &repo{top: top, common: common, index: index}
-	r.ask(p)
+	if r.ask(p); p.failed && known != nil {
+		p.tracked = known.tracked
+	}
+	if known != nil && !slices.Equal(known.tracked, p.tracked) {
+		r.version++
+	}
 	r.repos[top] = p
 	return p
 }
 
+// Version returns a number that changes when git tracks other files than before
+// in a work tree that was met: no event tells of that. It asks git where its
+// index has changed.
+func (r *Rules) Version() uint64 {
+	if r == nil {
+		return 0
+	}
+	r.asking.Lock()
+	defer r.asking.Unlock()
+	for top := range r.repos {
+		if begun(top) {
+			r.repoLocked(top)
+		} else {
+			delete(r.repos, top)
+		}
+	}
+	return r.version
+}
+
 // ask has git fill in what it alone knows.
 func (r *Rules) ask(p *repo) {
+	p.excludes = defaultExcludes()
+	if !isRepo(p.top) {
+		return // not yet
+	}
 	out, err := runGit(p.top, "config", "--path", "--get", "core.excludesFile")
-	if p.excludes = strings.TrimSuffix(string(out), "\n"); p.excludes == "" {
-		p.excludes = defaultExcludes()
-	} else if !filepath.IsAbs(p.excludes) {
-		p.excludes = filepath.Join(p.top, p.excludes)
+	if name := strings.TrimSuffix(string(out), "\n"); name != "" {
+		p.excludes = name
+		if !filepath.IsAbs(name) {
+			p.excludes = filepath.Join(p.top, name)
+		}
 	}
 	if !errors.Is(err, exec.ErrNotFound) {
-		out, err = runGit(p.top, "ls-files", "-z", "--cached", "--ignored", "--exclude-standard")
+		out, err = runGit(p.top, "ls-files", "-z", "--cached")
 	}
-	if err != nil {
-		r.warn(p.top, "git cannot be asked: what it tracks is ignored, too, where its rules say so", "worktree", p.top, "err", err)
+	if p.failed = err != nil; p.failed {
+		r.warn(p.top, "git cannot be asked: what it tracks is left out where its rules say so", "worktree", p.top, "err", err)
 		return
 	}
-	p.tracked = map[string]struct{}{}
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
-		for ; name != "." && name != ""; name = path.Dir(name) {
-			p.tracked[name] = struct{}{}
-		}
+	if list := strings.TrimSuffix(string(out), "\x00"); list != "" {
+		p.tracked = slices.Compact(strings.Split(list, "\x00")) // a path in conflict comes thrice
+		slices.Sort(p.tracked)
 	}
 }
 
-// runGit returns what git says in the work tree at top. Nothing but the
-// arguments and git's own configuration decides what it does, and it starts no
-// helper of the repository's choice.
+// runGit returns what git says in the work tree at top, which may be anybody's:
+// git reads, starts no program of the repository's choice, and fetches nothing.
 func runGit(top string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), gitPatience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", top, "-c", "core.fsmonitor=false"}, args...)...)
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", top, "-c", "core.fsmonitor=false", "-c", "safe.directory=*"}, args...)...)
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); !slices.Contains(elsewhere, name) {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
-	cmd.Env = append(cmd.Env, "GIT_OPTIONAL_LOCKS=0", "LC_ALL=C")
+	cmd.Env = append(cmd.Env, "GIT_OPTIONAL_LOCKS=0", "GIT_NO_LAZY_FETCH=1", "GIT_ALLOW_PROTOCOL=none", "LC_ALL=C")
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()
@@ -149,7 +236,8 @@ func runGit(top string, args ...string) ([]byte, error) {
 
 // elsewhere are the variables by which git looks at another repository, as when
 // it was git that started this program.
-var elsewhere = []string{"GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"}
+var elsewhere = []string{"GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX",
+	"GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"}
 
 // defaultExcludes is where git looks for core.excludesFile when nothing is
 // configured.

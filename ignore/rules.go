@@ -1,16 +1,10 @@
 package ignore
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"slices"
 	"sync"
-	"syscall"
-	"time"
 )
 
 // The names of files with rules.
@@ -51,12 +45,14 @@ type Rules struct {
 	keepGit bool
 	log     *slog.Logger
 
-	mu     sync.Mutex
-	files  map[string]file
+	mu     sync.Mutex // guards what follows
+	files  map[string]*ruleFile
+	sky    map[string]bool // of roots, whether a .skyignore counts there until Settle
 	warned map[string]bool
 
-	git   sync.Mutex // while git is asked
-	repos map[string]*repo
+	asking  sync.Mutex // while git is asked; guards what follows
+	repos   map[string]*repo
+	version uint64
 }
 
 // New returns Rules that have read nothing yet.
@@ -66,7 +62,7 @@ func New(o Options) *Rules {
 	}
 	return &Rules{
 		keepGit: o.KeepGit, log: o.Log,
-		files: map[string]file{}, warned: map[string]bool{}, repos: map[string]*repo{},
+		files: map[string]*ruleFile{}, sky: map[string]bool{}, warned: map[string]bool{}, repos: map[string]*repo{},
 	}
 }
 
@@ -76,20 +72,31 @@ var builtIn = &Rule{Pattern: gitDir}
 // A list is the patterns of one file, which are about what is below a directory.
 // It hides those that follow.
 type list struct {
-	dir      string
-	patterns []pattern
-	paths    bool // some are about more than the last element of a path
-	next     *list
+	dir  string
+	file *ruleFile
+	next *list
 }
 
-// find returns the last pattern that is about the entry, nil for none.
+// find returns the last pattern that is about the entry, nil for none. What was
+// ignored before the file changed is until that has settled.
 func (l *list) find(dir, name string, isDir bool) *pattern {
 	below := name
-	if l.paths && dir != l.dir {
+	if l.file.paths && dir != l.dir {
 		below = dir[len(l.dir)+1:] + "/" + name
 	}
-	for i := len(l.patterns) - 1; i >= 0; i-- {
-		if p := &l.patterns[i]; p.match(below, name, isDir) {
+	p := last(l.file.patterns, below, name, isDir)
+	if p == nil || p.negated {
+		if q := last(l.file.before, below, name, isDir); q != nil && !q.negated {
+			return q
+		}
+	}
+	return p
+}
+
+// last returns the last of patterns that matches, nil for none.
+func last(patterns []pattern, below, name string, isDir bool) *pattern {
+	for i := len(patterns) - 1; i >= 0; i-- {
+		if p := &patterns[i]; p.match(below, name, isDir) {
 			return p
 		}
 	}
@@ -125,13 +132,16 @@ func (r *Rules) Root(dir string) Dir {
 	}
 	dir = filepath.ToSlash(dir)
 	d := Dir{rules: r, path: dir}
-	if patterns, ok := r.read(filepath.Join(dir, skyFile), os.Stat); ok {
+	if file := r.skyFile(dir); file != nil {
 		d.mode = sky
-		d.push(patterns)
+		d.push(file)
 		return d
 	}
 	top, ok := WorkTree(dir)
-	if !ok {
+	switch {
+	case !ok && begun(dir):
+		top = dir
+	case !ok:
 		return d
 	}
 	in := r.enterRepo(top)
@@ -146,35 +156,33 @@ func (r *Rules) Root(dir string) Dir {
 	return in
 }
 
-// push puts patterns of a file in d before those that count already.
-func (d *Dir) push(patterns []pattern) {
-	if len(patterns) > 0 {
-		paths := slices.ContainsFunc(patterns, func(p pattern) bool { return !p.base })
-		d.lists = &list{dir: d.path, patterns: patterns, paths: paths, next: d.lists}
+// push puts what a file says about d before what counts already. It may be nil.
+func (d *Dir) push(file *ruleFile) {
+	if file != nil && len(file.patterns)+len(file.before) > 0 {
+		d.lists = &list{dir: d.path, file: file, next: d.lists}
 	}
 }
 
 // Enter returns the Dir of the directory name in d.
 func (d Dir) Enter(name string) Dir {
-	if d.rules == nil || d.rules.keepGit && name == gitDir {
+	if d.rules == nil {
 		return Dir{}
 	}
 	sub := d
 	sub.hidden = d.judge(name, true)
 	sub.path = d.path + "/" + name
-	if sub.hidden != nil {
-		return sub
-	}
-	if d.mode != sky && isRepo(sub.path) {
+	switch {
+	case sub.hidden != nil && d.repo.tracks(d.path, name) && isRepo(sub.path): // a submodule
 		return d.rules.enterRepo(sub.path)
-	}
-	switch d.mode {
-	case sky:
-		patterns, _ := d.rules.read(filepath.Join(sub.path, skyFile), os.Stat)
-		sub.push(patterns)
-	case git:
-		patterns, _ := d.rules.read(filepath.Join(sub.path, gitFile), os.Lstat)
-		sub.push(patterns)
+	case sub.hidden != nil:
+	case name == gitDir: // nobody's rules are about what is in it
+		return Dir{}
+	case d.mode == sky:
+		sub.push(d.rules.read(filepath.Join(sub.path, skyFile), asked))
+	case isRepo(sub.path), d.mode == nobodys && begun(sub.path):
+		return d.rules.enterRepo(sub.path)
+	case d.mode == git:
+		sub.push(d.rules.read(filepath.Join(sub.path, gitFile), gits))
 	}
 	return sub
 }
@@ -213,63 +221,6 @@ func (d Dir) judge(name string, isDir bool) *Rule {
 		}
 	}
 	return nil
-}
-
-// A file is a rule file as it was read.
-type file struct {
-	stamp    stamp
-	patterns []pattern
-}
-
-// A stamp says whether a file may have changed.
-type stamp struct {
-	fi fs.FileInfo // nil: there is none
-}
-
-// settled is how old a stamp must be to be believed: within one tick of the file
-// system's clock a file can change twice.
-const settled = 2 * time.Second
-
-// same reports whether nothing happened between s and now.
-func (s stamp) same(now stamp) bool {
-	if s.fi == nil || now.fi == nil {
-		return s.fi == now.fi
-	}
-	return os.SameFile(s.fi, now.fi) && s.fi.Size() == now.fi.Size() &&
-		s.fi.ModTime().Equal(now.fi.ModTime()) && time.Since(now.fi.ModTime()) > settled
-}
-
-// read returns the patterns of a rule file, and whether there is one.
-func (r *Rules) read(name string, look func(string) (fs.FileInfo, error)) ([]pattern, bool) {
-	fi, err := look(name)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return nil, false
-	}
-	if err == nil && !fi.Mode().IsRegular() {
-		err = errors.New("it is not a regular file")
-	}
-	if err != nil {
-		r.warn(name, "rules cannot be read, they do not count", "file", name, "err", err)
-		return nil, false
-	}
-	now := stamp{fi}
-	r.mu.Lock()
-	known, ok := r.files[name]
-	r.mu.Unlock()
-	if ok && known.stamp.same(now) {
-		return known.patterns, true
-	}
-	content, err := os.ReadFile(name)
-	if err != nil {
-		r.warn(name, "rules cannot be read, they do not count", "file", name, "err", err)
-		return nil, false
-	}
-	known = file{now, parse(name, content)}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.files[name] = known
-	delete(r.warned, name)
-	return known.patterns, true
 }
 
 // warn says something about an object once.

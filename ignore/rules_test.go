@@ -103,6 +103,7 @@ func TestKeepGit(t *testing.T) {
 		t.Errorf("kept %q, want %q", got, want)
 	}
 	write(t, filepath.Join(top, skyFile), "/*\n!/src\n")
+	rules.Settle()
 	if got, want := kept(top, rules), []string{"src/.git/config", "src/b"}; !slices.Equal(got, want) {
 		t.Errorf("kept %q by .skyignore, want %q", got, want)
 	}
@@ -201,21 +202,60 @@ func TestExcludesFile(t *testing.T) {
 }
 
 // TestChange shows that a rule file that changes is read again, be it within the
-// same moment and of the same size.
+// same moment and of the same size, and that until the rules have settled what
+// was ignored before is ignored still.
 func TestChange(t *testing.T) {
 	hermetic(t)
-	root := tree(t, plain(t), map[string]string{".skyignore": "a", "a": "", "b": ""})
+	root := tree(t, plain(t), map[string]string{".skyignore": "a", "a": "", "b": "", "c": ""})
 	rules := New(Options{})
-	for _, ignored := range []string{"a", "b", "a", "b"} {
-		write(t, filepath.Join(root, skyFile), ignored)
-		if got := kept(root, rules); len(got) != 2 || slices.Contains(got, ignored) {
-			t.Errorf("kept %q while %q is ignored", got, ignored)
+	want := func(names ...string) {
+		t.Helper()
+		if got := slices.DeleteFunc(kept(root, rules), func(name string) bool { return name == skyFile }); !slices.Equal(got, names) {
+			t.Errorf("kept %q, want %q", got, names)
 		}
 	}
-	os.Remove(filepath.Join(root, skyFile))
-	if got, want := kept(root, rules), []string{"a", "b"}; !slices.Equal(got, want) {
-		t.Errorf("kept %q, want %q", got, want)
+	want("b", "c")
+	for _, c := range []struct{ name, other string }{{"b", "a"}, {"a", "b"}} {
+		write(t, filepath.Join(root, skyFile), c.name)
+		want("c")
+		rules.Settle()
+		want(c.other, "c")
 	}
+	write(t, filepath.Join(root, skyFile), "") // it is about to be written
+	want("b", "c")
+	write(t, filepath.Join(root, skyFile), "b")
+	want("c")
+	write(t, filepath.Join(root, skyFile), "!a\nc")
+	want("b")
+	rules.Settle()
+	want("a", "b")
+	os.Remove(filepath.Join(root, skyFile))
+	want("a", "b")
+	rules.Settle()
+	want("a", "b", "c")
+}
+
+// TestChoice shows that a .skyignore takes the place of git's rules, and gives it
+// back, when rules settle and not before.
+func TestChoice(t *testing.T) {
+	hermetic(t)
+	root := tree(t, repository(t), map[string]string{".gitignore": "a", "a": "", "b": ""})
+	rules := New(Options{})
+	want := func(names ...string) {
+		t.Helper()
+		if got := slices.DeleteFunc(kept(root, rules), func(name string) bool { return name[0] == '.' }); !slices.Equal(got, names) {
+			t.Errorf("kept %q, want %q", got, names)
+		}
+	}
+	want("b")
+	write(t, filepath.Join(root, skyFile), "b")
+	want("b")
+	rules.Settle()
+	want("a")
+	os.Remove(filepath.Join(root, skyFile))
+	want("a")
+	rules.Settle()
+	want("b")
 }
 
 // TestRule shows that a verdict names its line.
@@ -255,14 +295,122 @@ func TestWithoutGit(t *testing.T) {
 	}
 }
 
-// TestUnreadable shows that rules which cannot be read are said not to count.
+// TestUnreadable shows that nothing is taken to be wanted where rules cannot be
+// read, unless they could before, and that this is said.
 func TestUnreadable(t *testing.T) {
-	root := plain(t)
-	mkdir(t, filepath.Join(root, skyFile))
+	hermetic(t)
+	root := tree(t, plain(t), map[string]string{".skyignore": "", "a": "", "sub/b": "", "sub/.skyignore/x": ""})
 	var log bytes.Buffer
-	kept(root, New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))}))
-	if !strings.Contains(log.String(), "rules cannot be read") {
+	rules := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if got, want := kept(root, rules), []string{".skyignore", "a"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+	if !strings.Contains(log.String(), "rules cannot be read, nothing in their directory is synced") {
 		t.Errorf("nothing was said of it: %q", &log)
+	}
+	os.Remove(filepath.Join(root, skyFile))
+	mkdir(t, filepath.Join(root, skyFile))
+	rules.Settle()
+	if got, want := kept(root, rules), []string{"a"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q by what was read before, want %q", got, want)
+	}
+}
+
+// TestRuleOnTracked shows that a new rule takes nothing away that git tracks.
+func TestRuleOnTracked(t *testing.T) {
+	hermetic(t)
+	root := tree(t, repository(t), map[string]string{"a.csv": "", "sub/b.csv": "", "c.csv": "", "sub/d": ""})
+	run(t, root, "add", "a.csv", "sub/b.csv")
+	rules := New(Options{})
+	kept(root, rules)
+	write(t, filepath.Join(root, gitFile), "*.csv\nsub\n")
+	rules.Settle()
+	if got, want := kept(root, rules), []string{".gitignore", "a.csv", "sub/b.csv"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+}
+
+// TestNoPrograms shows that a repository cannot have a program of its choice run:
+// here git would fetch a .gitignore that it misses.
+func TestNoPrograms(t *testing.T) {
+	hermetic(t)
+	root := tree(t, repository(t), map[string]string{"sub/.gitignore": "a", "sub/a": ""})
+	run(t, root, "add", ".")
+	run(t, root, "-c", "user.name=n", "-c", "user.email=e", "commit", "-q", "-m", "m")
+	blob := strings.TrimSpace(run(t, root, "rev-parse", ":sub/.gitignore"))
+	run(t, root, "update-index", "--skip-worktree", "sub/.gitignore")
+	os.Remove(filepath.Join(root, "sub", gitFile))
+	os.Remove(filepath.Join(root, gitDir, "objects", blob[:2], blob[2:]))
+	ran := filepath.Join(root, "ran")
+	for _, c := range []string{"core.repositoryformatversion=1", "extensions.partialClone=origin", "remote.origin.promisor=true",
+		"remote.origin.url=ssh://x/y", "core.sshCommand=touch " + ran + "; false", "core.fsmonitor=touch " + ran} {
+		name, value, _ := strings.Cut(c, "=")
+		run(t, root, "config", name, value)
+	}
+	kept(root, New(Options{}))
+	if _, err := os.Lstat(ran); err == nil {
+		t.Error("a program of the repository's was run")
+	}
+}
+
+// TestGitFails shows that what git tracks is remembered while git does not answer.
+func TestGitFails(t *testing.T) {
+	hermetic(t)
+	root := tree(t, repository(t), map[string]string{".gitignore": "*.bin", "a.bin": "", "b.bin": ""})
+	run(t, root, "add", "-f", "a.bin")
+	rules := New(Options{})
+	want := []string{".gitignore", "a.bin"}
+	if got := kept(root, rules); !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+	path := os.Getenv("PATH")
+	os.Setenv("PATH", "")
+	got := kept(root, rules) // the index is new: git is asked
+	os.Setenv("PATH", path)
+	if !slices.Equal(got, want) {
+		t.Errorf("kept %q while git failed, want %q", got, want)
+	}
+}
+
+// TestNoRepository shows that what only looks like a work tree leaves the rules
+// above it alone.
+func TestNoRepository(t *testing.T) {
+	hermetic(t)
+	root := tree(t, repository(t), map[string]string{".gitignore": "*.env",
+		"stale/.git": "gitdir: /nonexistent", "stale/x.env": "", "half/.git/HEAD": "", "half/x.env": "", "half/y": ""})
+	if got, want := kept(root, New(Options{})), []string{".gitignore", "half/y"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+}
+
+// TestSubmodule shows that a submodule is kept though its directory is ignored.
+func TestSubmodule(t *testing.T) {
+	hermetic(t)
+	other := tree(t, repository(t), map[string]string{"a": "", ".gitignore": "b"})
+	run(t, other, "add", ".")
+	run(t, other, "-c", "user.name=n", "-c", "user.email=e", "commit", "-q", "-m", "m")
+	root := tree(t, repository(t), map[string]string{".gitignore": "/vendor/", "vendor/x": ""})
+	run(t, root, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "-f", other, "vendor/lib")
+	write(t, filepath.Join(root, "vendor/lib/b"), "")
+	if got, want := kept(root, New(Options{})), []string{".gitignore", ".gitmodules", "vendor/lib/.gitignore", "vendor/lib/a"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+}
+
+// TestVersion shows that it changes with what git tracks, and with nothing else.
+func TestVersion(t *testing.T) {
+	hermetic(t)
+	root := tree(t, repository(t), map[string]string{"a": "", "b": ""})
+	rules := New(Options{})
+	kept(root, rules)
+	before := rules.Version()
+	write(t, filepath.Join(root, "c"), "")
+	if rules.Version() != before {
+		t.Error("it changed with a file that git does not track")
+	}
+	run(t, root, "add", "a")
+	if rules.Version() == before {
+		t.Error("it did not change")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -17,12 +18,15 @@ func Labels(store Store, env func(string) (string, bool), home string) (map[stri
 	if store != S3 {
 		return nil, nil
 	}
-	path, _ := env("SKYPILOT_GLOBAL_CONFIG")
-	if path == "" {
-		path = filepath.Join(home, ".sky", "config.yaml")
+	named, _ := env("SKYPILOT_GLOBAL_CONFIG")
+	path := filepath.Join(home, ".sky", "config.yaml")
+	if rest, ok := strings.CutPrefix(named, "~/"); ok {
+		path = filepath.Join(home, filepath.FromSlash(rest))
+	} else if named != "" {
+		path = named
 	}
 	content, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if named == "" && errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"time"
 
@@ -90,8 +91,22 @@ func (s *Source) takeScan(ctx context.Context, r scanned) {
 		s.skipped[skip.Name] = skip
 	}
 	s.ignored = r.scan.Ignored
+	v.overtaken()
 	s.scannedN++
 	s.entries += int64(r.scan.Seen)
+}
+
+// overtaken looks, after a scan, at what the scan did not name and may all the
+// same be ignored from now on, or no longer: what is being sent, and what is held.
+func (v *view) overtaken() {
+	for p, is := range v.s.busy {
+		if is == sending && v.judge.Ignores(p, false) != nil {
+			v.s.again[p] = struct{}{}
+		}
+	}
+	for p := range maps.Clone(v.s.guard.held) {
+		v.look(p)
+	}
 }
 
 // A view looks at paths of the source; it remembers which directories are

@@ -13,14 +13,15 @@ type keeper struct {
 	*attachment
 	w        *Watcher
 	schedule *schedule
-	rootDue  time.Time // when to look at the root's identity
+	rootDue  time.Time // when to look at the root's identity, and at what git tracks
+	version  uint64    // of the rules
 }
 
 // keep runs until ctx ends or the attachment is lost, and returns the reason of
 // the Rescan that the loss asks for.
 func (w *Watcher) keep(ctx context.Context, a *attachment) string {
 	k := &keeper{attachment: a, w: w, schedule: newSchedule(w.opts.Timing, now())}
-	k.rootDue = now().Add(w.opts.Timing.Root)
+	k.rootDue, k.version = now().Add(w.opts.Timing.Root), w.opts.Ignore.Version()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
@@ -64,13 +65,17 @@ func (k *keeper) step(ctx context.Context) bool {
 }
 
 // rootStays looks at the root's identity when that is due: an unmount, or
-// another mount over it, gives no event.
+// another mount over it, gives no event. Nor does what git tracks.
 func (k *keeper) rootStays() bool {
 	at := now()
 	if at.Before(k.rootDue) {
 		return true
 	}
 	k.rootDue = at.Add(k.w.opts.Timing.Root)
+	if v := k.w.opts.Ignore.Version(); v != k.version {
+		k.version = v
+		k.schedule.ask(reasonRules, at)
+	}
 	real, id, err := identifyRoot(k.w.opts.Root)
 	return err == nil && real == k.tree.root && id == k.tree.top.id
 }
@@ -79,6 +84,8 @@ func (k *keeper) rootStays() bool {
 // are watched before, so that what changes after the reader's scan is seen.
 func (k *keeper) rescan(ctx context.Context, reason string) {
 	k.schedule.looked(now())
+	k.w.opts.Ignore.Settle()
+	k.tree.begin()
 	k.tree.sweep(ctx)
 	if ctx.Err() == nil {
 		k.w.rescan(reason)

@@ -53,6 +53,12 @@ func (s *schedule) ask(reason string, at time.Time) {
 	if s.pending = stronger(s.pending, reason); !s.from.IsZero() {
 		return
 	}
+	if reason == reasonRules { // people change them, and wait for that
+		if s.from = at; at.Sub(s.last) < s.timing.RescanMin {
+			s.from = s.last.Add(s.timing.RescanMin)
+		}
+		return
+	}
 	s.from = at
 	if s.asked.IsZero() || at.Sub(s.asked) > 2*s.gap {
 		s.gap = 0
@@ -81,7 +87,7 @@ func (s *schedule) next(t *tree) (time.Time, string) {
 // looked notes that the whole tree is being looked at.
 func (s *schedule) looked(at time.Time) {
 	s.last, s.regular = at, 0.9+0.2*rand.Float64()
-	if s.pending != "" {
+	if s.pending != "" && s.pending != reasonRules {
 		s.asked = at
 		s.gap = min(max(2*s.gap, s.timing.RescanMin), s.timing.RescanMax)
 	}

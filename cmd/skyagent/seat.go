@@ -242,19 +242,19 @@ func (s *seat) look(ctx context.Context) (key string, err error) {
 	return s.mount.Location.Prefix, err
 }
 
-// makeBucket makes the bucket, and records it as one of ours. One that is there
+// makeBucket makes the bucket, and records it as one of ours. One that others made
 // is left as it is.
 func (s *seat) makeBucket(ctx context.Context, store objstore.Store) error {
-	if there, err := store.BucketExists(ctx); err == nil && there {
-		return nil
-	}
 	p, t := s.agent.p, targetOfMount(&s.mount)
-	_, ours, err := p.recorded(ctx, t.name)
+	rec, ours, err := p.recorded(ctx, t.name)
 	if err != nil {
 		return err
 	}
-	use, err := p.makeBucket(ctx, t, store, ours)
-	if err != nil || use != storage.Make {
+	if there, err := store.BucketExists(ctx); err == nil && there && !ours {
+		return nil
+	}
+	use, err := p.claim(ctx, t, store)
+	if err != nil || use == storage.Theirs || use == storage.Ours && rec.State != registry.Init {
 		return err
 	}
 	return p.note(func(reg *registry.Registry) error { return reg.SetState(ctx, t.name, registry.Ready) })

@@ -323,6 +323,15 @@ func TestModelMet(t *testing.T) {
 			store put e/b ok
 			rename e/b a
 			store head e/b lost`},
+		{"removed before its upload is tried again, killed", modelKind{bus: true, forgetful: true}, `
+			mkdir e
+			open 1 e/b c
+			leave
+			unlink e/b
+			store put e/ ok
+			store put e/b failed
+			store head e/b ok
+			kill done`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			run := runScript(t, tc.kind, slog.New(slog.NewTextHandler(t.Output(), nil)), lines(tc.script))

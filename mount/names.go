@@ -151,16 +151,18 @@ func (m *FS) keep(dir *node) {
 // unlink removes the file n. The tree's mutex is held.
 func (m *FS) unlink(n *node) {
 	p, f, gone := n.path(), n.file, n.legacy()
-	m.forgo(n)
 	m.tree.unlink(n)
 	m.removed.add(p, gone.rev())
 	n.flags |= removed
 	n.parent.mtime = time.Now().UnixNano()
 	m.keep(n.parent)
 	m.removeObject(string(p), gone, f)
+	if f != nil { // what is on its way is known by its line to the entry of its removal
+		m.journal.end(f.kept.Load())
+	}
 }
 
-// forgo takes the content of n, which is about to be removed, out of the journal,
+// forgo takes the content of n, which is about to be replaced, out of the journal,
 // unless it is on its way already. The tree's mutex is held.
 func (m *FS) forgo(n *node) {
 	if n.file == nil || m.queue.busy(string(n.path())) {

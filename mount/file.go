@@ -74,6 +74,7 @@ type file struct {
 	cond   objstore.Cond
 	kept   atomic.Uint64 // number in the journal, with write-back; set with mu and the tree's mutex held
 	stood  string        // the stage that the journal names
+	sent   uint64        // the gen that was uploaded last
 	asked  uint64        // the gen that a close with write-back has returned for
 	line   string        // random: the object tells by it whose successor it is; set once, with mu and the tree's mutex held
 	former blocks.Object // what the bucket has, as far as this file knows
@@ -557,7 +558,7 @@ func (m *FS) settle(f *file, up *upload) {
 	defer f.mu.Unlock()
 	f.former = blocks.Object{Key: string(up.file.Path), Rev: objstore.Rev(up.file.Rev), Size: up.file.Size,
 		Hash: up.file.Hash, PartSize: up.file.PartSize, Parts: up.file.Parts}
-	f.cond = objstore.Cond{If: f.former.Rev}
+	f.cond, f.sent = objstore.Cond{If: f.former.Rev}, up.gen
 	same := f.gen == up.gen
 	if same {
 		f.dirty.Store(false)

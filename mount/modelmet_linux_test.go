@@ -332,6 +332,17 @@ func TestModelMet(t *testing.T) {
 			store put e/b failed
 			store head e/b ok
 			kill done`},
+		{"promised, written on and renamed, killed", modelKind{writeBack: true, bus: true, forgetful: true}, `
+			open 1 b c
+			mkdir e
+			store put e/ ok
+			sync 1
+			write 1 mid
+			rename b e/b
+			store put b ok
+			store copy e/b ok
+			store delete b ok
+			kill undone`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			run := runScript(t, tc.kind, slog.New(slog.NewTextHandler(t.Output(), nil)), lines(tc.script))

@@ -135,12 +135,12 @@ func (f *file) half() bool {
 	return f.writers > 0 && (f.kept.Load() == 0 || f.gen != f.asked)
 }
 
-// dropStage takes f out of the journal, once the bucket has it: else the next life
-// would put a former content in its place.
+// dropStage takes f out of the journal, once the bucket has what was promised: else
+// the next life would put a former content in its place, or at its former name.
 func (m *FS) dropStage(f *file) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.kept.Load() == 0 || f.dirty.Load() {
+	if f.kept.Load() == 0 || f.dirty.Load() && f.sent < f.asked {
 		return
 	}
 	m.journal.end(f.kept.Swap(0))

@@ -180,7 +180,7 @@ func (m *FS) beside(ctx context.Context, f *file, p manifest.Path, look func(con
 	up.file.Rev = string(info.Rev)
 	m.log.Warn("somebody else wrote the file first; kept beside", "path", p, "kept", up.file.Path)
 	f.mu.Lock()
-	f.lost = true
+	f.lost, f.sent = true, up.gen
 	f.dirty.Store(f.gen != up.gen)
 	f.mu.Unlock()
 	w := manifest.Write{Change: manifest.Change{Op: manifest.Put, File: up.file, Data: up.inline()}}

@@ -104,6 +104,12 @@ func TestRuleTakenBack(t *testing.T) {
 		w.feed <- manifest.Batch{Rescan: "rules"}
 		w.becomes(then)
 	}
+	eventually(t, "no file is so new that every scan names it", func() bool {
+		before := w.Status()
+		w.feed <- manifest.Batch{Rescan: "interval"}
+		w.until("a scan is done", func(st syncer.SourceStatus) bool { return st.Scans > before.Scans && st.Dirty == 0 })
+		return w.Status().HashedBytes == before.HashedBytes
+	})
 	r.write(".skyignore", "*\n")
 	rescan(syncer.StateGuarded)
 	if err := os.Remove(r.disk(".skyignore")); err != nil {

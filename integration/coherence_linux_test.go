@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -148,6 +149,11 @@ func TestMountVisible(t *testing.T) {
 			var opened, closed []time.Duration
 			for i := range 200 {
 				name, want := fmt.Sprint("f", i/4), fmt.Sprintf("version %d", i)
+				for _, dir := range dirs { // a new file is one that they have missed
+					if _, err := os.Stat(filepath.Join(dir, name)); i%4 == 0 && !errors.Is(err, fs.ErrNotExist) {
+						t.Errorf("%s before it was made: %v", name, err)
+					}
+				}
 				began := time.Now()
 				write(t, filepath.Join(dirs[i%n], name), want)
 				ended := time.Now()

@@ -3,8 +3,9 @@ package ignore
 import "strings"
 
 // A glob is a compiled pattern with wildcards: tokens that are matched in their
-// order. It is never nil.
-type glob []token
+// order. Those of tail match one byte each, and are looked at first: nearly all
+// texts end otherwise. It is never nil.
+type glob struct{ head, tail []token }
 
 // A token matches bytes of the text, or says where matching may go on.
 type token struct {
@@ -28,8 +29,17 @@ const (
 // compile returns the glob of s. In a pattern of paths, two stars between
 // slashes, or at an end, stand for directories; in others, and elsewhere, they
 // are one star.
-func compile(s string, paths bool) glob {
-	g := make(glob, 0, len(s))
+func compile(s string, paths bool) *glob {
+	g := tokens(s, paths)
+	tail := len(g)
+	for tail > 0 && g[tail-1].single() && (tail < 3 || g[tail-3].kind != skip) {
+		tail--
+	}
+	return &glob{g[:tail], g[tail:]}
+}
+
+func tokens(s string, paths bool) []token {
+	g := make([]token, 0, len(s))
 	for i := 0; i < len(s); {
 		switch c := s[i]; c {
 		case '*':
@@ -45,13 +55,13 @@ func compile(s string, paths bool) glob {
 		case '[':
 			set, n := parseSet(s[i:])
 			if n == 0 {
-				return glob{{kind: never}}
+				return []token{{kind: never}}
 			}
 			g = append(g, token{kind: among, set: set})
 			i += n
 		case '\\':
 			if i+1 == len(s) {
-				return glob{{kind: never}}
+				return []token{{kind: never}}
 			}
 			g = append(g, token{kind: same, char: s[i+1]})
 			i += 2
@@ -76,15 +86,32 @@ func stars(s string, from, to int, paths bool) []token {
 	return []token{{kind: deep}}
 }
 
-// match reports whether g matches the whole text. Its cost is bounded by the
+// match reports whether g matches the whole text.
+func (g *glob) match(text string) bool {
+	at := len(text) - len(g.tail)
+	if at < 0 {
+		return false
+	}
+	for i := range g.tail {
+		if !g.tail[i].takes(text[at+i]) {
+			return false
+		}
+	}
+	return matches(g.head, text[:at])
+}
+
+// matches reports whether g matches the whole text. Its cost is bounded by the
 // product of the two lengths, whatever they are: it follows all ways at once.
-func (g glob) match(text string) bool {
+func matches(g []token, text string) bool {
+	if len(g) == 1 && g[0].kind == star {
+		return strings.IndexByte(text, '/') < 0
+	}
 	var room [2][64]bool
 	now, next := room[0][:], room[1][:]
 	if len(g) >= len(now) {
 		now, next = make([]bool, len(g)+1), make([]bool, len(g)+1)
 	}
-	g.reach(now, 0)
+	reach(g, now, 0)
 	for i := 0; i < len(text); i++ {
 		clear(next)
 		alive := false
@@ -96,9 +123,9 @@ func (g glob) match(text string) bool {
 			case !t.takes(text[i]):
 				continue
 			case t.kind == star || t.kind == deep:
-				g.reach(next, at)
+				reach(g, next, at)
 			default:
-				g.reach(next, at+1)
+				reach(g, next, at+1)
 			}
 			alive = true
 		}
@@ -111,7 +138,7 @@ func (g glob) match(text string) bool {
 }
 
 // reach notes that matching may go on at a token, and where else it may then.
-func (g glob) reach(places []bool, at int) {
+func reach(g []token, places []bool, at int) {
 	for !places[at] {
 		places[at] = true
 		if at == len(g) {
@@ -119,7 +146,7 @@ func (g glob) reach(places []bool, at int) {
 		}
 		switch g[at].kind {
 		case skip:
-			g.reach(places, at+3)
+			reach(g, places, at+3)
 		case star, deep:
 		default:
 			return
@@ -127,6 +154,9 @@ func (g glob) reach(places []bool, at int) {
 		at++
 	}
 }
+
+// single reports whether t matches one byte, always.
+func (t *token) single() bool { return t.kind == same || t.kind == slot || t.kind == among }
 
 // takes reports whether t matches c.
 func (t *token) takes(c byte) bool {

@@ -16,7 +16,7 @@ type pattern struct {
 	// glob is no rest. git cuts a pattern there too, and it shows: "a**/b" is "a"
 	// and then "**/b".
 	literal string
-	glob    glob
+	glob    *glob
 }
 
 // parse returns the patterns of a rule file, in its order. file is its name.

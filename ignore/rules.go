@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -77,12 +78,16 @@ var builtIn = &Rule{Pattern: gitDir}
 type list struct {
 	dir      string
 	patterns []pattern
+	paths    bool // some are about more than the last element of a path
 	next     *list
 }
 
 // find returns the last pattern that is about the entry, nil for none.
-func (l *list) find(path, name string, isDir bool) *pattern {
-	below := path[len(l.dir)+1:]
+func (l *list) find(dir, name string, isDir bool) *pattern {
+	below := name
+	if l.paths && dir != l.dir {
+		below = dir[len(l.dir)+1:] + "/" + name
+	}
 	for i := len(l.patterns) - 1; i >= 0; i-- {
 		if p := &l.patterns[i]; p.match(below, name, isDir) {
 			return p
@@ -144,7 +149,8 @@ func (r *Rules) Root(dir string) Dir {
 // push puts patterns of a file in d before those that count already.
 func (d *Dir) push(patterns []pattern) {
 	if len(patterns) > 0 {
-		d.lists = &list{dir: d.path, patterns: patterns, next: d.lists}
+		paths := slices.ContainsFunc(patterns, func(p pattern) bool { return !p.base })
+		d.lists = &list{dir: d.path, patterns: patterns, paths: paths, next: d.lists}
 	}
 }
 
@@ -199,9 +205,8 @@ func (d Dir) judge(name string, isDir bool) *Rule {
 	if d.lists == nil {
 		return nil
 	}
-	path := d.path + "/" + name
 	for l := d.lists; l != nil; l = l.next {
-		if p := l.find(path, name, isDir); p != nil && p.negated {
+		if p := l.find(d.path, name, isDir); p != nil && p.negated {
 			return nil
 		} else if p != nil {
 			return &p.rule

@@ -147,7 +147,7 @@ func TestTracked(t *testing.T) {
 func TestWithin(t *testing.T) {
 	hermetic(t)
 	top := tree(t, repository(t), map[string]string{
-		".gitignore": "/src/a\n/data/\n", "src/a": "", "src/b": "", "data/a": "", "data/.git/x": "", "data/.gitignore": "a",
+		".gitignore": "/src/a\n/data/\n", "src/a": "", "src/b": "", "data/a": "", "data/sub/.git/x": "", "data/.gitignore": "a",
 	})
 	if got, want := kept(filepath.Join(top, "src"), New(Options{})), []string{"b"}; !slices.Equal(got, want) {
 		t.Errorf("kept %q, want %q", got, want)

@@ -65,6 +65,7 @@ hosts:
 # /dev/fuse and root.
 fsx:
 	SKYAGENT_LONG=1 go test -tags $(GOTAGS) -timeout 4h -count 1 -run 'TestMountFSX|TestMountRegisters' -v ./integration
+	SKYAGENT_LONG=1 go test -tags $(GOTAGS) -timeout 4h -count 1 -run 'TestModel$$' -v ./mount
 
 # Against rclone, mc and aws, which it builds or finds; needs Debian for the
 # kernel's sources and awscli, and some 15 GB of disk.

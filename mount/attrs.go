@@ -46,27 +46,75 @@ func (m *FS) attrsNow() {
 			continue // gone, or taken along by what is under way
 		}
 		key := n.key()
-		f := n.state()
-		m.later(entry{Op: opPut, Key: key, File: &f}, func(ctx context.Context) error { return m.sendAttrs(ctx, n, f) }, key)
+		f, c := n.state(), &retouch{n: n, key: key, id: n.copy(m.writeID())}
+		m.later(entry{Op: opPut, Key: key, File: &f}, func(ctx context.Context) error { return m.sendAttrs(ctx, c) }, key)
 	}
 }
 
-// sendAttrs copies an object onto itself, with new metadata.
-func (m *FS) sendAttrs(ctx context.Context, n *node, f manifest.File) error {
+// A retouch copies the object of n at key onto itself.
+type retouch struct {
+	n     *node
+	key   string
+	id    string // of the copy
+	tried bool   // it may be done
+}
+
+// sendAttrs makes c, with the metadata that the node has when its turn has come.
+func (m *FS) sendAttrs(ctx context.Context, c *retouch) error {
 	m.tree.mu.RLock()
-	rev := n.rev
+	f, dirty := c.n.state(), c.n.file != nil && c.n.file.dirty.Load()
+	elsewhere := c.n.rev == "" || c.n.key() != c.key
 	m.tree.mu.RUnlock()
-	if string(rev) != f.Rev {
-		return nil // written since, and with that
+	f.Path = manifest.Path(c.key)
+	switch { // what is under way takes it along
+	case elsewhere:
+		return nil
+	case dirty:
+		return m.retouched(ctx, c, f)
 	}
-	info, err := m.opt.Store.Copy(ctx, string(f.Path), string(f.Path), rev, objstore.PutOptions{Meta: f.Meta(m.opt.Writer, "")})
+	c.tried = true
+	info, err := m.opt.Store.Copy(ctx, c.key, c.key, objstore.Rev(f.Rev), objstore.PutOptions{Meta: m.copyMeta(f, c.id)})
+	if second(err) {
+		info, err = m.copied(ctx, c.key, c.id, err)
+	}
 	if err != nil {
 		return err
 	}
-	m.arrived(n, string(f.Path), string(f.Path), info.Rev)
+	m.arrived(c.n, f, c.key, info.Rev)
 	w := manifest.Write{Change: manifest.Change{Op: manifest.Put, File: f}, Prev: f.Rev}
 	w.Rev = string(info.Rev)
 	return m.tell(ctx, w)
+}
+
+// retouched has what is written follow on an attempt at c of which no answer came.
+func (m *FS) retouched(ctx context.Context, c *retouch, f manifest.File) error {
+	if !c.tried {
+		return nil
+	}
+	info, err := m.copied(ctx, c.key, c.id, errNotOurs)
+	switch {
+	case err == errNotOurs:
+		return nil
+	case err == nil:
+		m.arrived(c.n, f, c.key, info.Rev)
+	}
+	return err
+}
+
+// metaWrite names one write, or all attempts at it.
+const metaWrite = "write-id"
+
+// copyMeta returns the metadata of a copy that has the state f.
+func (m *FS) copyMeta(f manifest.File, id string) map[string]string {
+	meta := f.Meta(m.opt.Writer, "")
+	meta[metaWrite] = id
+	return meta
+}
+
+// copied finds out whether what stands at key is the copy of that id, in an attempt
+// whose answer was lost; otherwise it returns refused.
+func (m *FS) copied(ctx context.Context, key, id string, refused error) (objstore.Info, error) {
+	return m.ours(ctx, key, refused, func(info objstore.Info) bool { return info.Meta[metaWrite] == id })
 }
 
 // chmod and its like change what is given of n. The tree's mutex is held.

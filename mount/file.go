@@ -18,6 +18,37 @@ import (
 
 // A file is a node that is open, or whose content is not all in the bucket.
 //
+// It is in one of these states:
+//
+//	clean      not dirty: the bucket has it as former, which cond.If names; not in
+//	           the journal; it ends with the last handle
+//	new        dirty, cond.Absent: the bucket never had it, and has what heir says
+//	           where a rename brought it over something
+//	written    dirty, cond.If: the stage follows that revision
+//
+// A file that is dirty may be, besides,
+//
+//	promised   kept and stood are set: a close has returned for the content of gen
+//	           asked, which the journal names as stood; with gen beyond that, what
+//	           was written since is in a stage without a name, until its own close
+//	in flight  upload is held: settle makes it clean, or leaves it written when gen
+//	           has gone on; it goes where its name was when it took its turn, over
+//	           what heir said then, and renames follow after it
+//	stray      an upload had no answer: the bucket may have it at that key, where
+//	           its line tells, whatever cond says
+//
+// and all may be
+//
+//	carried    the node's key is not its path: the bucket has former where the file
+//	           was before a rename, and cond follows it when it arrives
+//	removed    the node is, by a program here: the next upload is none
+//	replaced   the node is detached otherwise: others' stands at the name, and the
+//	           next upload goes beside, after which it is lost: the stage is not
+//	           what former is
+//	forfeit    a lock was lost: as replaced, from the next upload on
+//
+// TestModel holds files to this.
+//
 // Its mutex comes before the tree's: who holds the tree's never takes a file's.
 type file struct {
 	n       *node
@@ -27,12 +58,14 @@ type file struct {
 	version atomic.Uint64 // counts versions that it was given by renew
 	forfeit atomic.Bool   // written under a lock that was lost: it goes beside
 
-	heir *heir // what a new file's first upload replaces, after a rename; guarded by the tree's mutex
+	heir  *heir  // what a new file's first upload replaces, after a rename; guarded by the tree's mutex
+	stray string // a key that an upload may have reached, of which no answer came; guarded by the tree's mutex
 
 	upload  gate                // held by the one that uploads; comes before mu
 	attempt atomic.Pointer[job] // the last upload
 
-	spare bool // the upload is in the background, and leaves a half-written content alone; guarded by upload
+	spare bool  // the upload is in the background, and leaves a half-written content alone; guarded by upload
+	over  *heir // what the upload replaces when it is the first; guarded by upload
 
 	mu     sync.RWMutex // guards what follows
 	stage  *stage       // nil while nothing was written
@@ -42,7 +75,7 @@ type file struct {
 	kept   atomic.Uint64 // number in the journal, with write-back; set with mu and the tree's mutex held
 	stood  string        // the stage that the journal names
 	asked  uint64        // the gen that a close with write-back has returned for
-	line   string        // random: the object tells by it whose successor it is
+	line   string        // random: the object tells by it whose successor it is; set once, with mu and the tree's mutex held
 	former blocks.Object // what the bucket has, as far as this file knows
 	lost   bool          // somebody else was faster: what is written goes beside
 }
@@ -161,11 +194,11 @@ func (m *FS) empty(f *file) error {
 func (m *FS) changed(f *file) {
 	f.dirty.Store(true)
 	f.gen++
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
 	if f.line == "" {
 		f.line = rand.Text()
 	}
-	m.tree.mu.Lock()
-	defer m.tree.mu.Unlock()
 	m.tree.resize(f.n, f.stage.size)
 	f.n.mtime = time.Now().UnixNano()
 }
@@ -267,6 +300,9 @@ func (m *FS) retire(f *file) {
 	idle := f.handles == 0 && !f.dirty.Load() && f.n.file == f
 	if idle {
 		f.n.file = nil
+		if f.n.is(removed) && f.n.rev == f.former.Rev {
+			f.n.size = f.former.Size // which a rename that is under way carries
+		}
 	}
 	object := f.former
 	m.tree.mu.Unlock()
@@ -295,6 +331,7 @@ func (m *FS) flushAs(ctx context.Context, f *file, spare bool) error {
 		return err
 	}
 	defer f.upload.leave()
+	defer m.dropStage(f)
 	f.spare = spare
 	if !f.dirty.Load() {
 		return nil
@@ -322,11 +359,12 @@ func (m *FS) flushAs(ctx context.Context, f *file, spare bool) error {
 }
 
 // enqueue takes f's place in the queue, so that a rename that comes in between
-// knows of it.
+// knows of it. f.upload is held.
 func (m *FS) enqueue(f *file) (p manifest.Path, j *job, gone, mine bool) {
 	m.tree.mu.RLock()
 	defer m.tree.mu.RUnlock()
 	p = f.n.path()
+	f.over = f.n.heirAt(p) // a rename that comes in between takes it away
 	if f.n.is(detached) {
 		return p, m.queue.add(), true, f.n.is(removed)
 	}
@@ -344,13 +382,18 @@ func (f *file) clean() error {
 // put uploads the stage of f to p. f.upload is held, and it is j's turn.
 func (m *FS) put(ctx context.Context, f *file, j *job, p manifest.Path) error {
 	w, err := m.send(ctx, f, p)
-	if second(err) && m.succeeds(ctx, f, p) {
-		w, err = m.send(ctx, f, p)
+	if second(err) {
+		if err = m.succeeds(ctx, f, p, err); err == nil {
+			w, err = m.send(ctx, f, p)
+		}
 	}
 	switch {
 	case second(err):
 		return m.beside(ctx, f, p, func(ctx context.Context, p manifest.Path) error { return m.ask(ctx, j, p, "") })
 	case err != nil:
+		m.tree.mu.Lock()
+		f.stray = string(p)
+		m.tree.mu.Unlock()
 		return fmt.Errorf("upload %s: %w", p, err)
 	}
 	m.count.uploads.Add(1)
@@ -390,43 +433,122 @@ func absent(err error) bool {
 }
 
 // sentBefore finds out whether the object that stands in the way is this very
-// upload, in an attempt whose answer was lost or in a former life.
+// upload, in an attempt whose answer was lost or in a former life. Where that is
+// not to be found out, nothing is decided yet.
 func (m *FS) sentBefore(ctx context.Context, up *upload, refused error) (objstore.Info, error) {
-	info, ok := m.ofLine(ctx, up.file.Path, up.line)
-	if ok && !up.file.Hash.IsZero() && info.Size == up.file.Size && info.Meta[manifest.MetaHash] == up.file.Hash.String() {
-		return info, nil
-	}
-	return objstore.Info{}, refused
+	return m.ours(ctx, string(up.file.Path), refused, func(info objstore.Info) bool {
+		f := fileOf(up.file.Path, info)
+		return !f.Hash.IsZero() && f.Hash == up.file.Hash && f.Size == up.file.Size && f.Mode == up.file.Mode &&
+			f.MTime == up.file.MTime && f.Xattrs == up.file.Xattrs && wrote(up.line, info)
+	})
 }
 
-// succeeds reports whether what stands in the way at p is what an earlier upload
-// of f wrote, whose answer was lost or came to nobody, and has f follow on that.
-func (m *FS) succeeds(ctx context.Context, f *file, p manifest.Path) bool {
+// succeeds has f follow on what stands in the way at p, where an earlier upload of
+// f wrote that, or of what f is to replace, whose answer was lost or came to nobody.
+// Otherwise it returns refused.
+func (m *FS) succeeds(ctx context.Context, f *file, p manifest.Path, refused error) error {
 	f.mu.RLock()
-	line := f.line
+	line, over := f.line, (*heir)(nil)
+	if f.cond.Absent {
+		over = f.over
+	}
 	f.mu.RUnlock()
-	info, ok := m.ofLine(ctx, p, line)
-	if !ok {
-		return false
+	info, err := m.ours(ctx, string(p), refused, func(info objstore.Info) bool { return wrote(line, info) || over.wrote(info) })
+	switch {
+	case err != nil:
+		return err
+	case wrote(line, info):
+		m.followOn(f, info)
+		return nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.cond = objstore.Cond{If: info.Rev}
-	return true
+	return nil
 }
 
-// ofLine describes the object at p if it is of line. One that is must say so twice:
-// its next version may be described by what is said of it, as look knows.
-func (m *FS) ofLine(ctx context.Context, p manifest.Path, line string) (info objstore.Info, ok bool) {
-	for range 2 {
-		before := info.Rev
-		var err error
-		if info, err = m.opt.Store.Head(ctx, string(p)); err != nil || line == "" || info.Meta[metaLine] != line {
-			return objstore.Info{}, false
+// ours describes the object at key if it is what is says, and returns refused
+// otherwise. One that is must say so twice: its next version may be described by
+// what is said of it, as look knows.
+func (m *FS) ours(ctx context.Context, key string, refused error, is func(objstore.Info) bool) (objstore.Info, error) {
+	var before objstore.Rev
+	for range 5 {
+		switch info, err := m.opt.Store.Head(ctx, key); {
+		case err != nil && !absent(err):
+			return objstore.Info{}, err
+		case err != nil || !is(info):
+			return objstore.Info{}, refused
+		case info.Rev == before:
+			return info, nil
+		default:
+			before = info.Rev
 		}
-		ok = info.Rev == before
 	}
-	return info, ok
+	return objstore.Info{}, refused
+}
+
+// recognise looks whether an upload of f has reached key, of which no answer came,
+// and gives f and its node n that state then.
+func (m *FS) recognise(ctx context.Context, n *node, f *file, key string) error {
+	m.tree.mu.RLock()
+	strayed := f.strayedTo(key)
+	m.tree.mu.RUnlock()
+	if !strayed {
+		return nil
+	}
+	f.mu.RLock()
+	line := f.line
+	f.mu.RUnlock()
+	info, err := m.ours(ctx, key, errNotOurs, func(info objstore.Info) bool { return wrote(line, info) })
+	switch {
+	case err == errNotOurs:
+		return nil
+	case err != nil:
+		return err
+	}
+	m.followOn(f, info)
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	n.rev = info.Rev
+	n.lie(key) // and not where a rename before found nothing
+	return nil
+}
+
+// lineage returns the line of f, "" where there is none. The tree's mutex is held.
+func (f *file) lineage() string {
+	if f == nil {
+		return ""
+	}
+	return f.line
+}
+
+// strayedTo reports whether an upload of f may have reached key. The tree's mutex
+// is held.
+func (f *file) strayedTo(key string) bool { return f != nil && f.stray == key }
+
+// followOn has f follow on the object that info is of, which an upload of f wrote.
+func (m *FS) followOn(f *file, info objstore.Info) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.former = blocks.Object{Key: info.Key, Rev: info.Rev, Size: info.Size, Hash: fileOf("", info).Hash}
+	f.cond = objstore.Cond{If: info.Rev}
+	m.rebase(f, false)
+}
+
+// errNotOurs says that an object is not what was looked for.
+var errNotOurs = errors.New("another object")
+
+// rebase says that the bucket has f.former now, in which the stage shows what it
+// does not hold. mu is held.
+func (m *FS) rebase(f *file, same bool) {
+	if f.stage == nil {
+		return
+	}
+	var base *blocks.Reader
+	if f.stage.base != nil && f.former.Size > 0 {
+		base = m.opt.Cache.Reader(f.former)
+	}
+	f.stage.rebase(base, f.former.Size, same)
 }
 
 // settle gives f and its node the state that the bucket has.
@@ -440,13 +562,10 @@ func (m *FS) settle(f *file, up *upload) {
 	if same {
 		f.dirty.Store(false)
 	}
-	var base *blocks.Reader
-	if f.stage.base != nil && f.former.Size > 0 {
-		base = m.opt.Cache.Reader(f.former)
-	}
-	f.stage.rebase(base, f.former.Size, same)
+	m.rebase(f, same)
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
+	f.stray = ""
 	if string(f.n.rev) != up.file.Rev {
 		m.removed.add(up.file.Path, f.n.rev)
 	}

@@ -39,6 +39,7 @@ type FS struct {
 	early   early
 	doubts  map[manifest.Path]int // what the bucket is asked about; guarded by the tree's mutex
 	removed graveyard             // guarded by the tree's mutex
+	resumes bool                  // what is done is in the journal of a former life; guarded by the tree's mutex
 	count   counts
 
 	ctx    context.Context // of what goes on in the background; ended by Run

@@ -3,6 +3,8 @@ package mount
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -56,6 +58,13 @@ func (h *handles) take(fh uint64) *handle {
 	return one
 }
 
+// all returns the numbers of what is open.
+func (h *handles) all() []uint64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return slices.Collect(maps.Keys(h.list))
+}
+
 func (h *handles) len() int {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -90,6 +99,29 @@ func (m *FS) read(ctx context.Context, h *handle, p []byte, off int64) (int, err
 		n, err = h.file.readAt(ctx, m.clean(h, true), p, off)
 	}
 	return n, err
+}
+
+// release ends h, which nobody has any more.
+func (m *FS) release(h *handle) {
+	if h.file == nil {
+		return
+	}
+	h.close()
+	m.dropLocks(h)
+	m.closed(h.file, h.writes)
+	if h.writes && h.file.dirty.Load() {
+		m.saveLater(h.file) // a mapping was written to, or a copy was closed last
+	}
+}
+
+// releaseAll ends all handles when the mount is gone: the kernel, which says so a
+// little after the last close, may not have come to it.
+func (m *FS) releaseAll() {
+	for _, fh := range m.handles.all() {
+		if h := m.handles.take(fh); h != nil {
+			m.release(h)
+		}
+	}
 }
 
 func (h *handle) close() {

@@ -138,6 +138,10 @@ func (m *FS) takeDir(w manifest.Write, fromLog bool) {
 		}
 		return
 	}
+	if n == nil && m.queue.alters(markerKey(w.Path)) { // it was removed here
+		m.doubtDir(w.Path)
+		return
+	}
 	if n = m.mkdirs(w.Path, w.MTime); n == nil {
 		return
 	}
@@ -282,6 +286,7 @@ func (m *FS) ask(ctx context.Context, j *job, p manifest.Path, announced objstor
 		return err
 	case j.overtaken(string(p)):
 		return errOvertaken
+	case err == nil && n.precedes(info):
 	case err != nil && n != nil && !n.is(isDir) && n.rev != "":
 		m.vanish(n)
 		m.pruneHeld(n.parent)
@@ -296,6 +301,17 @@ func (m *FS) ask(ctx context.Context, j *job, p manifest.Path, announced objstor
 		}
 	}
 	return nil
+}
+
+// precedes reports whether what the bucket has is to be replaced by what was written
+// to n, and no news: what n has taken the place of, or an upload of n of which no
+// answer came. The tree's mutex is held.
+func (n *node) precedes(info objstore.Info) bool {
+	if n == nil || n.file == nil || !n.file.dirty.Load() {
+		return false
+	}
+	over := n.heirAt(n.path())
+	return wrote(n.file.line, info) || over.wrote(info) || over.rev() == info.Rev
 }
 
 // doubtDir has the bucket asked about the marker of p. The tree's mutex is held.

@@ -205,7 +205,7 @@ func TestMixedAnswerIsNotOurs(t *testing.T) {
 	m, a := mounted(t, func(store objstore.Store) objstore.Store { s.Store = store; return s })
 	s.next = objstore.Rev(a.Rev)
 	f := &file{line: "ours"}
-	if m.succeeds(t.Context(), f, "a") || f.cond.If != "" {
+	if err := m.succeeds(t.Context(), f, "a", errStale); err != errStale || f.cond.If != "" {
 		t.Errorf("the next upload is to replace revision %q", f.cond.If)
 	}
 }

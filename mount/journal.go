@@ -12,7 +12,6 @@ import (
 	"sync"
 
 	"github.com/skyagent/skyagent/manifest"
-	"github.com/skyagent/skyagent/objstore"
 )
 
 // The changes that a journal knows.
@@ -33,8 +32,13 @@ type entry struct {
 	Over  string         `json:"over,omitempty"`  // the revision that a move replaces
 	Stage string         `json:"stage,omitempty"` // a file's name
 	Line  string         `json:"line,omitempty"`  // of the file
+	Write string         `json:"write,omitempty"` // of copies of the file that are under way
 	File  *manifest.File `json:"file,omitempty"`
-	Done  bool           `json:"done,omitempty"`
+
+	OverLine  string `json:"over_line,omitempty"` // as Line and Write, of what is replaced
+	OverWrite string `json:"over_write,omitempty"`
+
+	Done bool `json:"done,omitempty"`
 }
 
 // A journal remembers the changes that have not reached the bucket, for the
@@ -103,8 +107,25 @@ func (j *journal) begin(e entry) (uint64, error) {
 	return e.ID, nil
 }
 
-// rekey gives what entry id puts another name, over rev.
-func (j *journal) rekey(id uint64, p manifest.Path, rev objstore.Rev) {
+// again notes e, which a former life began, behind what has been noted since, and
+// returns its number.
+func (j *journal) again(e entry) uint64 {
+	id, err := j.begin(e)
+	if err != nil {
+		return e.ID
+	}
+	j.end(e.ID)
+	return id
+}
+
+// replace has a put replace what h is. The tree's mutex is held.
+func (e *entry) replace(h *heir) {
+	e.Rev, e.OverLine, e.OverWrite = string(h.rev()), h.lineage(), h.copying()
+}
+
+// rekey gives what entry id puts another name, over what h is. The tree's mutex is
+// held.
+func (j *journal) rekey(id uint64, p manifest.Path, h *heir) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	e, ok := j.open[id]
@@ -113,7 +134,8 @@ func (j *journal) rekey(id uint64, p manifest.Path, rev objstore.Rev) {
 	}
 	f := *e.File
 	f.Path = p
-	e.Key, e.Rev, e.File = string(p), string(rev), &f
+	e.Key, e.File = string(p), &f
+	e.replace(h)
 	j.open[id] = e
 	_ = j.append(e) // has been said
 }

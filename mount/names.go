@@ -137,30 +137,27 @@ func (m *FS) rmdir(n *node) {
 }
 
 // keep makes sure that a directory from which something goes does not go with
-// it. The tree's mutex is held.
+// it. In a former life it was kept then, if it was to be. The tree's mutex is held.
 func (m *FS) keep(dir *node) {
-	if dir.kids.len() == 0 {
+	switch {
+	case dir.kids.len() > 0:
+	case m.resumes:
+		m.pruneHeld(dir)
+	default:
 		m.mark(dir)
 	}
 }
 
 // unlink removes the file n. The tree's mutex is held.
 func (m *FS) unlink(n *node) {
-	p, f := n.path(), n.file
-	before := n.heirAt(p)
-	rev := func() objstore.Rev { // what is on its way there is there in our turn
-		if n.rev != "" {
-			return n.rev
-		}
-		return before.rev()
-	}
+	p, f, gone := n.path(), n.file, n.legacy()
 	m.forgo(n)
 	m.tree.unlink(n)
-	m.removed.add(p, rev())
+	m.removed.add(p, gone.rev())
 	n.flags |= removed
 	n.parent.mtime = time.Now().UnixNano()
 	m.keep(n.parent)
-	m.removeObject(string(p), rev, f)
+	m.removeObject(string(p), gone, f)
 }
 
 // forgo takes the content of n, which is about to be removed, out of the journal,
@@ -175,28 +172,21 @@ func (m *FS) forgo(n *node) {
 }
 
 // removeObject deletes what the bucket has at key, after what is on its way
-// there. rev tells its revision; "" is nothing, or any. Whoever has the file open
-// keeps its content. The tree's mutex is held.
-func (m *FS) removeObject(key string, rev func() objstore.Rev, f *file) {
-	now := rev()
-	if now == "" && !m.queue.busy(key) {
+// there. Whoever has the file open keeps its content. The tree's mutex is held.
+func (m *FS) removeObject(key string, gone *heir, f *file) {
+	rev := gone.rev()
+	if rev == "" && !m.queue.busy(key) && !gone.strayed() {
 		return // it never was there
 	}
 	if f != nil && f.handles == 0 {
 		f = nil
 	}
 	began := time.Now()
-	m.later(entry{Op: opDelete, Key: key, Rev: string(now)}, func(ctx context.Context) error {
+	m.later(entry{Op: opDelete, Key: key, Rev: string(rev), Line: gone.lineage(), Write: gone.copying()}, func(ctx context.Context) error {
 		if f != nil {
 			m.rescue(ctx, f)
 		}
-		m.tree.mu.RLock()
-		rev := rev()
-		m.tree.mu.RUnlock()
-		if stays, err := m.deleteOurs(ctx, key, rev, began); stays || err != nil {
-			return err
-		}
-		return m.tell(ctx, deletion(key, rev))
+		return m.deleteGone(ctx, key, gone, began)
 	}, key)
 }
 
@@ -208,18 +198,30 @@ func deletion(key string, rev objstore.Rev) manifest.Write {
 // there: others may have written since.
 const late = time.Second
 
-// deleteOurs deletes what was removed at began, which had revision rev; "" is any.
-// Stores have no condition for that, so what is late looks first: a version that
-// somebody else wrote since stays.
-func (m *FS) deleteOurs(ctx context.Context, key string, rev objstore.Rev, began time.Time) (stays bool, err error) {
-	if rev != "" && time.Since(began) > late {
+// deleteGone deletes what was removed at began: what was on its way there is there
+// by now.
+func (m *FS) deleteGone(ctx context.Context, key string, gone *heir, began time.Time) error {
+	m.tree.mu.RLock()
+	rev := gone.rev()
+	m.tree.mu.RUnlock()
+	if stays, err := m.deleteOurs(ctx, key, rev, gone, began); stays || err != nil {
+		return err
+	}
+	return m.tell(ctx, deletion(key, rev))
+}
+
+// deleteOurs deletes what was removed at began, which had revision rev, or is an
+// upload of what is gone. Stores have no condition for that, so what is late looks
+// first, and what knows no revision: a version that somebody else wrote since stays.
+func (m *FS) deleteOurs(ctx context.Context, key string, rev objstore.Rev, gone *heir, began time.Time) (stays bool, err error) {
+	if rev == "" || time.Since(began) > late {
 		info, err := m.opt.Store.Head(ctx, key)
 		switch {
 		case absent(err):
 			return false, nil
 		case err != nil:
 			return false, err
-		case info.Rev != rev:
+		case info.Rev != rev && !gone.wrote(info):
 			m.log.Warn("somebody else wrote the file after it was removed here; it stays", "path", key)
 			m.doubt(key)
 			return true, nil
@@ -262,7 +264,7 @@ func (m *FS) rename(n *node, dir *node, name string) {
 	var over *heir
 	var open *file
 	if victim != nil {
-		over = &heir{path: victim.path(), victim: victim, before: victim.heirAt(victim.path())}
+		over = victim.legacy()
 		open = victim.file
 		m.forgo(victim)
 		m.tree.unlink(victim)
@@ -277,14 +279,14 @@ func (m *FS) rename(n *node, dir *node, name string) {
 		n.file.heir = over
 	}
 	for _, w := range waiting {
-		m.journal.rekey(w.file.kept.Load(), w.path(), w.heirAt(w.path()).rev())
+		m.journal.rekey(w.file.kept.Load(), w.path(), w.heirAt(w.path()))
 	}
 	for _, o := range moved {
 		m.moveObject(o, over, open)
 	}
 	m.tellMoved(moved)
 	if len(moved) == 0 && victim != nil && n.file == nil {
-		m.removeObject(string(n.path()), over.rev, open)
+		m.removeObject(string(n.path()), over, open)
 	}
 }
 
@@ -302,12 +304,14 @@ func (m *FS) waiting(n *node) []*node {
 }
 
 // An heir is what a file replaces that got its name by a rename, before the
-// bucket had it. That is known only when its turn comes: what stood there may
-// have been on its way, too.
+// bucket had it, or what is removed. What the bucket has of that is known only when
+// its turn comes: it may have been on its way, too.
 type heir struct {
 	path   manifest.Path // where that stood; of no meaning elsewhere
 	victim *node
-	before *heir // of the victim, should that not get there
+	line   string // of its file
+	stray  bool   // an upload of it may have got there, of which no answer came
+	before *heir  // of the victim, should that not get there
 }
 
 // rev returns the revision of what is replaced; "" is nothing. The tree's mutex is
@@ -320,6 +324,58 @@ func (h *heir) rev() objstore.Rev {
 	}
 	return ""
 }
+
+// legacy returns n and what it was to replace, before it goes from where it is. The
+// tree's mutex is held.
+func (n *node) legacy() *heir {
+	p := n.path()
+	return &heir{path: p, victim: n, line: n.file.lineage(), stray: n.file.strayedTo(string(p)), before: n.heirAt(p)}
+}
+
+// strayed reports whether the bucket may have what is replaced although nobody was
+// told so.
+func (h *heir) strayed() bool {
+	for ; h != nil; h = h.before {
+		if h.stray {
+			return true
+		}
+	}
+	return false
+}
+
+// lineage returns the line of what is replaced, "" where there is none.
+func (h *heir) lineage() string {
+	for ; h != nil; h = h.before {
+		if h.line != "" {
+			return h.line
+		}
+	}
+	return ""
+}
+
+// copying returns the write-id of copies of what is replaced that are under way, ""
+// where there are none. The tree's mutex is held.
+func (h *heir) copying() string {
+	if h == nil {
+		return ""
+	}
+	return h.victim.copying()
+}
+
+// wrote reports whether the object that info is of is an upload of what is
+// replaced.
+func (h *heir) wrote(info objstore.Info) bool {
+	for ; h != nil; h = h.before {
+		if wrote(h.line, info) {
+			return true
+		}
+	}
+	return false
+}
+
+// wrote reports whether the object that info is of is an upload of the file of that
+// line; "" is none.
+func wrote(line string, info objstore.Info) bool { return line != "" && info.Meta[metaLine] == line }
 
 // heirAt returns what n replaces at p; nil is nothing. The tree's mutex is held.
 func (n *node) heirAt(p manifest.Path) *heir {
@@ -337,7 +393,7 @@ func (m *FS) disinherit(n *node) {
 			return
 		}
 		if p := n.path(); !m.queue.busy(string(p)) {
-			m.removeObject(string(p), n.heirAt(p).rev, nil)
+			m.removeObject(string(p), n.heirAt(p), nil)
 		}
 	})
 }
@@ -346,6 +402,7 @@ func (m *FS) disinherit(n *node) {
 type move struct {
 	n    *node
 	from string
+	left *heir // what n was to replace there
 }
 
 // objects returns the objects of n and of all below it, before a move, and the
@@ -355,9 +412,9 @@ func (m *FS) objects(n *node) []move {
 	note := func(n *node) {
 		switch {
 		case n.is(isDir):
-			list = append(list, move{n, markerKey(n.path())})
-		case n.rev != "" || m.queue.busy(string(n.path())):
-			list = append(list, move{n, string(n.path())}) // there when its turn comes
+			list = append(list, move{n: n, from: markerKey(n.path())})
+		case n.rev != "" || m.queue.busy(string(n.path())) || n.file.strayedTo(string(n.path())):
+			list = append(list, move{n, string(n.path()), n.heirAt(n.path())}) // there when its turn comes
 		}
 	}
 	n.each(note)
@@ -372,7 +429,7 @@ func (m *FS) moveObject(o move, over *heir, victim *file) {
 		m.moveMarker(o)
 		return
 	}
-	c := &carriage{n: n, from: o.from, to: string(n.path()), over: over, began: time.Now()}
+	c := &carriage{n: n, file: n.file, from: o.from, to: string(n.path()), left: o.left, over: over, began: time.Now(), id: n.copy(m.writeID())}
 	if over != nil && string(over.path) != c.to {
 		c.over = nil // of a directory's files, which stand over nothing
 	}
@@ -380,7 +437,9 @@ func (m *FS) moveObject(o move, over *heir, victim *file) {
 	if n.more == nil || n.more.key == "" { // else it is on its way there
 		n.lie(o.from)
 	}
-	m.later(entry{Op: opMove, Key: c.from, To: c.to, Rev: string(n.rev), Over: string(c.over.rev())}, func(ctx context.Context) error {
+	e := entry{Op: opMove, Key: c.from, To: c.to, Rev: string(n.rev), Line: n.file.lineage(), Write: c.id}
+	e.Over, e.OverLine, e.OverWrite = string(c.over.rev()), c.over.lineage(), c.over.copying()
+	m.later(e, func(ctx context.Context) error {
 		if victim != nil {
 			m.rescue(ctx, victim)
 		}
@@ -426,9 +485,12 @@ func (m *FS) tellMoved(moved []move) {
 // which may have to be tried again.
 type carriage struct {
 	n        *node
+	file     *file // of n, when it was renamed; nil is none
 	from, to string
+	left     *heir // what n was to replace at from, should it not have got there
 	over     *heir // what it replaces; nil is nothing
 	began    time.Time
+	id       string // of the copy
 
 	rev    objstore.Rev   // at from
 	copied manifest.Write // what is at to by now, or beside it
@@ -441,7 +503,7 @@ func (m *FS) carry(ctx context.Context, c *carriage) error {
 			return err
 		}
 	}
-	stays, err := m.deleteOurs(ctx, c.from, c.rev, c.began)
+	stays, err := m.deleteOurs(ctx, c.from, c.rev, nil, c.began)
 	switch {
 	case err != nil:
 		return err
@@ -455,44 +517,75 @@ func (m *FS) carry(ctx context.Context, c *carriage) error {
 // somebody else wrote what is to be replaced, since the rename, it is copied
 // beside that.
 func (m *FS) copyOver(ctx context.Context, c *carriage) error {
-	f := m.stored(c.n)
+	if err := m.recognise(ctx, c.n, c.file, c.from); err != nil {
+		return err
+	}
+	f := m.stored(c.n, c.file)
 	m.tree.mu.RLock()
 	prev, lies := c.over.rev(), c.n.key()
 	m.tree.mu.RUnlock()
-	if f.Rev == "" || lies != c.from {
-		return nil // what was on its way to the former name did not get there
+	switch {
+	case f.Rev == "": // what was on its way to the former name did not get there
+		return m.deleteLeft(ctx, c)
+	case lies != c.from: // others took it away
+		m.doubt(c.to)
+		return nil
 	}
-	f.Path = manifest.Path(c.to)
-	if time.Since(c.began) > late {
-		info, err := m.opt.Store.Head(ctx, c.to)
-		if err != nil && !absent(err) {
-			return err
-		}
-		if err == nil && info.Rev != prev {
-			f.Path, prev = f.Path.Conflict(time.Now()), ""
-			m.count.conflicts.Add(1)
-			m.log.Warn("somebody else wrote the file that a rename was to replace; kept beside", "path", c.to, "kept", f.Path)
-			m.doubt(c.to)
-		}
+	f.Path, c.rev = manifest.Path(c.to), objstore.Rev(f.Rev)
+	there, theirs, err := m.inTheWay(ctx, c, prev)
+	if err != nil {
+		return err
 	}
-	c.rev = objstore.Rev(f.Rev)
-	info, err := m.opt.Store.Copy(objstore.Once(ctx), string(f.Path), c.from, c.rev, objstore.PutOptions{Meta: f.Meta(m.opt.Writer, "")})
+	if theirs {
+		f.Path, prev = f.Path.Conflict(time.Now()), ""
+	}
+	if there.Meta[metaWrite] != c.id {
+		there, err = m.opt.Store.Copy(objstore.Once(ctx), string(f.Path), c.from, c.rev, objstore.PutOptions{Meta: m.copyMeta(f, c.id)})
+	}
 	if err != nil {
 		return fmt.Errorf("rename %s to %s: %w", c.from, f.Path, err)
 	}
-	m.arrived(c.n, c.from, string(f.Path), info.Rev)
-	f.Rev = string(info.Rev)
+	m.arrived(c.n, f, c.from, there.Rev)
+	f.Rev = string(there.Rev)
 	c.copied = manifest.Write{Change: manifest.Change{Op: manifest.Put, File: f}, Prev: string(prev)}
-	if string(f.Path) != c.to {
+	if theirs {
+		m.count.conflicts.Add(1)
+		m.log.Warn("somebody else wrote the file that a rename was to replace; kept beside", "path", c.to, "kept", f.Path)
+		m.doubt(c.to)
 		m.take(c.copied, false)
 	}
 	return nil
 }
 
-// stored returns n as the bucket has it: what was written to it since counts not.
-func (m *FS) stored(n *node) manifest.File {
+// inTheWay looks, where a rename is late, at what stands where the object is carried
+// to: others may have written that, or an attempt whose answer was lost. prev is
+// the revision that is to be replaced.
+func (m *FS) inTheWay(ctx context.Context, c *carriage, prev objstore.Rev) (there objstore.Info, theirs bool, err error) {
+	if time.Since(c.began) <= late {
+		return there, false, nil
+	}
+	there, err = m.opt.Store.Head(ctx, c.to)
+	if absent(err) {
+		return objstore.Info{}, false, nil
+	}
+	return there, err == nil && there.Rev != prev && there.Meta[metaWrite] != c.id && !c.over.wrote(there), err
+}
+
+// deleteLeft removes what would have been replaced at the former name.
+func (m *FS) deleteLeft(ctx context.Context, c *carriage) error {
+	if c.left == nil {
+		return nil
+	}
+	return m.deleteGone(ctx, c.from, c.left, c.began)
+}
+
+// stored returns n as the bucket has it: what was written to it since counts not. f
+// is the file that it had; nil is none.
+func (m *FS) stored(n *node, f *file) manifest.File {
 	m.tree.mu.RLock()
-	f := n.file
+	if n.file != nil {
+		f = n.file
+	}
 	m.tree.mu.RUnlock()
 	if f != nil {
 		f.mu.RLock()
@@ -507,8 +600,10 @@ func (m *FS) stored(n *node) manifest.File {
 	return state
 }
 
-// arrived notes where the content of n is now.
-func (m *FS) arrived(n *node, from, to string, rev objstore.Rev) {
+// arrived notes that a copy from the key from has the content of n now, where and as
+// state says. What was changed of that meanwhile follows.
+func (m *FS) arrived(n *node, state manifest.File, from string, rev objstore.Rev) {
+	to := string(state.Path)
 	m.tree.mu.RLock()
 	f := n.file
 	m.tree.mu.RUnlock()
@@ -527,7 +622,10 @@ func (m *FS) arrived(n *node, from, to string, rev objstore.Rev) {
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	n.rev = rev
-	if n.key() == from && from != to {
+	if n.key() == from {
 		n.lie(to)
+	}
+	if !n.is(detached) && (n.mtime != state.MTime || n.perm != uint16(state.Mode.Perm()) || n.xattrs() != state.Xattrs) {
+		m.setAttrs(n)
 	}
 }

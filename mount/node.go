@@ -40,6 +40,7 @@ type details struct {
 	parts    []manifest.Hash
 	xattrs   manifest.Xattrs
 	key      string // where the content stands, while a rename is under way; "" is at its path
+	write    string // the write-id of copies that are under way
 }
 
 type nodeFlags uint8
@@ -103,13 +104,13 @@ func (n *node) object() blocks.Object {
 func (n *node) set(f manifest.File) {
 	n.size, n.mtime, n.rev, n.hash, n.perm = f.Size, f.MTime, objstore.Rev(strings.Clone(f.Rev)), f.Hash, uint16(f.Mode.Perm())
 	n.setLink(f)
-	var key string
+	var key, write string
 	if n.more != nil {
-		key = n.more.key
+		key, write = n.more.key, n.more.write
 	}
 	n.more = nil
-	if f.PartSize > 0 || key != "" || f.Xattrs != "" {
-		n.more = &details{partSize: f.PartSize, parts: f.Parts, xattrs: f.Xattrs, key: key}
+	if f.PartSize > 0 || key != "" || write != "" || f.Xattrs != "" {
+		n.more = &details{partSize: f.PartSize, parts: f.Parts, xattrs: f.Xattrs, key: key, write: write}
 	}
 }
 
@@ -126,8 +127,33 @@ func (n *node) lie(key string) {
 	if n.more != nil {
 		more = *n.more
 	}
-	more.key = key
+	if more.key = key; key == "" {
+		more.write = ""
+	}
 	n.more = &more
+}
+
+// copying returns the write-id of copies of n that are under way; "" is none.
+func (n *node) copying() string {
+	if n.more == nil {
+		return ""
+	}
+	return n.more.write
+}
+
+// copy notes that a copy of n is under way, with the write-id id unless another is
+// before it, and returns that.
+func (n *node) copy(id string) string {
+	if n.copying() != "" {
+		return n.copying()
+	}
+	var more details
+	if n.more != nil {
+		more = *n.more
+	}
+	more.write = id
+	n.more = &more
+	return id
 }
 
 // setLink makes n a symlink if f is one, and a file otherwise.

@@ -176,6 +176,19 @@ func (j *job) stand(behind *job) {
 	j.behind = behind
 }
 
+// hold has no job talk to the store until release. None does yet.
+func (q *queue) hold() {
+	for range parallel {
+		q.slots <- struct{}{}
+	}
+}
+
+func (q *queue) release() {
+	for range parallel {
+		<-q.slots
+	}
+}
+
 // slot takes a slot.
 func (j *job) slot(ctx context.Context) error {
 	select {

@@ -610,15 +610,8 @@ func (r *raw) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 }
 
 func (r *raw) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
-	h := r.m.handles.take(in.Fh)
-	if h == nil || h.file == nil {
-		return
-	}
-	h.close()
-	r.m.dropLocks(h)
-	r.m.closed(h.file, h.writes)
-	if h.writes && h.file.dirty.Load() {
-		r.m.saveLater(h.file) // a mapping was written to, or a copy was closed last
+	if h := r.m.handles.take(in.Fh); h != nil {
+		r.m.release(h)
 	}
 }
 

@@ -91,6 +91,9 @@ func (m *FS) end(server *fuse.Server, served <-chan struct{}) error {
 	defer cancel()
 	flushed := m.Flush(ctx)
 	err := m.unmount(server, served)
+	if err == nil {
+		m.releaseAll()
+	}
 	if again := m.Flush(ctx); flushed == nil { // what the last closes left
 		flushed = again
 	}

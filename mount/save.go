@@ -7,12 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/skyagent/skyagent/manifest"
-	"github.com/skyagent/skyagent/objstore"
 )
 
 // save brings f to the bucket, or, with write-back, into the journal, from which
@@ -25,11 +22,7 @@ func (m *FS) save(ctx context.Context, f *file) error {
 			return err
 		}
 	}
-	err := m.flush(ctx, f)
-	if err == nil {
-		m.dropStage(f) // of an earlier close
-	}
-	return err
+	return m.flush(ctx, f)
 }
 
 // keepStage gives the stage of f a name and an entry in the journal, and has it
@@ -77,12 +70,13 @@ func (m *FS) promise(f *file) error {
 	if f.n.is(detached) {
 		return fs.ErrNotExist
 	}
-	state, rev := f.n.state(), f.cond.If
-	if f.cond.Absent {
-		rev = f.n.heirAt(state.Path).rev()
-	}
+	state := f.n.state()
 	state.Size = f.stage.size
-	id, err := m.journal.begin(entry{Op: opPut, Key: string(state.Path), Rev: string(rev), Stage: f.stage.name, Line: f.line, File: &state})
+	e := entry{Op: opPut, Key: string(state.Path), Rev: string(f.cond.If), Stage: f.stage.name, Line: f.line, Write: f.n.copying(), File: &state}
+	if f.cond.Absent {
+		e.replace(f.n.heirAt(state.Path))
+	}
+	id, err := m.journal.begin(e)
 	if err == nil {
 		f.kept.Store(id)
 	}
@@ -100,32 +94,28 @@ func (m *FS) saveLater(f *file) {
 	j := m.queue.addOuter(&f.attempt)
 	m.group.Go(func() {
 		defer j.end()
-		if m.saveAtLast(f, j) == nil {
-			m.dropStage(f)
-		}
+		m.saveAtLast(f, j)
 		m.retire(f)
 	})
 }
 
-// saveAtLast uploads f as j. It returns an error only when the mount ends.
-func (m *FS) saveAtLast(f *file, j *job) error {
+// saveAtLast uploads f as j. It gives up only when the mount ends.
+func (m *FS) saveAtLast(f *file, j *job) {
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
 		if m.beingWritten(f) {
-			return nil // whoever closes it last uploads it
+			return // whoever closes it last uploads it
 		}
 		round, urged := m.queue.attempt()
 		err := m.flushSpare(m.ctx, f)
 		switch {
-		case err == nil, errors.Is(err, errStale):
-			return nil
-		case m.ctx.Err() != nil:
-			return m.ctx.Err()
+		case err == nil, errors.Is(err, errStale), m.ctx.Err() != nil:
+			return
 		case errors.Is(err, errHalf):
 			continue
 		}
 		m.hindered(j, err, round)
-		if err := pauseUntil(m.ctx, wait, urged); err != nil {
-			return err
+		if pauseUntil(m.ctx, wait, urged) != nil {
+			return
 		}
 	}
 }
@@ -134,14 +124,19 @@ func (m *FS) saveAtLast(f *file, j *job) error {
 // has put into the journal is uploaded all the same, as long as it is that.
 func (m *FS) beingWritten(f *file) bool {
 	f.mu.RLock()
-	kept := f.kept.Load() != 0 && f.gen == f.asked
-	f.mu.RUnlock()
+	defer f.mu.RUnlock()
 	m.tree.mu.RLock()
 	defer m.tree.mu.RUnlock()
-	return f.writers > 0 && !kept
+	return f.half()
 }
 
-// dropStage takes f out of the journal, once the bucket has it.
+// half is beingWritten. mu and the tree's mutex are held.
+func (f *file) half() bool {
+	return f.writers > 0 && (f.kept.Load() == 0 || f.gen != f.asked)
+}
+
+// dropStage takes f out of the journal, once the bucket has it: else the next life
+// would put a former content in its place.
 func (m *FS) dropStage(f *file) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -167,174 +162,4 @@ func (m *FS) nameStage(s *stage) error {
 	}
 	s.file, s.name = file, name
 	return nil
-}
-
-// resume goes on with what a former life left in the journal, and sweeps what
-// it left beside.
-func (m *FS) resume() {
-	kept := map[string]bool{}
-	var dirs []entry
-	for _, e := range m.journal.left() {
-		m.log.Info("goes on from the journal", "op", e.Op, "key", e.Key)
-		switch {
-		case e.Op == opPut && e.Stage != "":
-			kept[e.Stage] = true
-			if err := m.resumePut(e); err != nil {
-				m.log.Error("not resumed from the journal", "key", e.Key, "err", err)
-			}
-			continue
-		case e.Op == opPut && e.File != nil:
-			m.resumeAttrs(e)
-		case e.Op == opDelete && strings.HasSuffix(e.Key, "/"):
-			dirs = append(dirs, e) // what is below them goes first
-			continue
-		case e.Op == opDelete:
-			m.resumeDelete(e)
-		case e.Op == opMove:
-			m.resumeMove(e)
-		case e.Op == opMkdir:
-			m.resumeMkdir(e)
-		}
-		m.journal.end(e.ID)
-	}
-	for _, e := range slices.Backward(dirs) {
-		m.resumeDelete(e)
-		m.journal.end(e.ID)
-	}
-	left, _ := os.ReadDir(m.stages())
-	for _, d := range left {
-		if !kept[d.Name()] {
-			_ = os.Remove(filepath.Join(m.stages(), d.Name()))
-		}
-	}
-}
-
-// resumePut takes up a file that was written, with the condition of then.
-func (m *FS) resumePut(e entry) error {
-	p, _, ok := splitKey(e.Key)
-	if !ok || e.File == nil {
-		return fmt.Errorf("entry of %q is damaged", e.Key)
-	}
-	file, err := os.OpenFile(filepath.Join(m.stages(), e.Stage), os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	m.tree.mu.Lock()
-	defer m.tree.mu.Unlock()
-	dir := m.tree.mkdirs(p.Dir(), e.File.MTime)
-	if dir == nil {
-		file.Close()
-		return fmt.Errorf("%s: %w", p.Dir(), fs.ErrInvalid)
-	}
-	n := dir.kids.get(p.Base())
-	if n == nil {
-		n = m.tree.add(dir, p.Base(), 0)
-	}
-	f := m.openFile(n, true)
-	if before := f.kept.Load(); before != 0 { // of another file, which this one replaced
-		m.journal.end(before)
-		f.stage.close()
-		_ = os.Remove(filepath.Join(m.stages(), f.stood))
-	}
-	f.cond = objstore.Cond{If: objstore.Rev(e.Rev), Absent: e.Rev == ""}
-	f.former.Rev, f.former.Size = f.cond.If, 0
-	f.stage = m.counted(&stage{file: file, size: e.File.Size, name: e.Stage})
-	f.gen, f.asked, f.stood, f.line = 1, 1, e.Stage, e.Line
-	f.kept.Store(e.ID)
-	f.dirty.Store(true)
-	m.tree.resize(n, e.File.Size)
-	n.mtime, n.perm = e.File.MTime, uint16(e.File.Mode.Perm())
-	n.setLink(*e.File)
-	n.keepXattrs(e.File.Xattrs)
-	f.handles, f.writers = 0, 0
-	m.saveLater(f)
-	return nil
-}
-
-// of reports whether n is what the entry was about: in the journal before it, or at
-// the revision of then.
-func (e entry) of(n *node) bool {
-	return n.file != nil && n.file.kept.Load() != 0 || e.Rev != "" && string(n.rev) == e.Rev
-}
-
-// resumeDelete removes an object unless it is another one by now.
-func (m *FS) resumeDelete(e entry) {
-	p, dir, ok := splitKey(e.Key)
-	m.tree.mu.Lock()
-	defer m.tree.mu.Unlock()
-	n := m.tree.find(p)
-	switch {
-	case !ok || n == nil || n.is(isDir) != dir:
-	case dir && n.kids.len() == 0:
-		m.rmdir(n)
-	case !dir && e.of(n):
-		m.unlink(n)
-	}
-}
-
-// resumeMove goes on with a rename where both names may be there by now. What
-// others wrote since then, to either, stays as it is.
-func (m *FS) resumeMove(e entry) {
-	from, _, okFrom := splitKey(e.Key)
-	to, _, okTo := splitKey(e.To)
-	m.tree.mu.Lock()
-	defer m.tree.mu.Unlock()
-	n := m.tree.find(from)
-	if !okFrom || !okTo || n == nil || n.is(isDir) {
-		return
-	}
-	dir := m.tree.mkdirs(to.Dir(), n.mtime)
-	if dir == nil {
-		return
-	}
-	there := dir.kids.get(to.Base())
-	if there != nil && there.is(isDir) {
-		return
-	}
-	if !e.of(n) || there != nil && string(there.rev) != e.Over && !there.same(n) {
-		m.log.Warn("a rename is not gone on with: somebody else wrote one of the files meanwhile", "from", from, "to", to)
-		return
-	}
-	m.rename(n, dir, to.Base())
-}
-
-// same reports whether two files are known to have the same content.
-func (n *node) same(other *node) bool {
-	return n.rev != "" && n.rev == other.rev || !n.hash.IsZero() && n.hash == other.hash && n.size == other.size
-}
-
-// resumeAttrs gives a file the mode and time that it was given, unless another
-// version came with its own.
-func (m *FS) resumeAttrs(e entry) {
-	p, _, ok := splitKey(e.Key)
-	m.tree.mu.Lock()
-	defer m.tree.mu.Unlock()
-	n := m.tree.find(p)
-	if !ok || n == nil || n.is(isDir) || n.rev == "" || string(n.rev) != e.File.Rev {
-		return
-	}
-	n.mtime, n.perm = e.File.MTime, uint16(e.File.Mode.Perm())
-	n.keepXattrs(e.File.Xattrs)
-	m.setAttrs(n)
-}
-
-func (m *FS) resumeMkdir(e entry) {
-	p, _, ok := splitKey(e.Key)
-	m.tree.mu.Lock()
-	defer m.tree.mu.Unlock()
-	n := m.tree.find(p)
-	if !ok || n != nil && !n.is(isDir) {
-		return
-	}
-	if n == nil {
-		if n = m.tree.mkdirs(p, time.Now().UnixNano()); n == nil {
-			return
-		}
-	}
-	if e.File != nil {
-		n.perm = uint16(e.File.Mode.Perm())
-		n.keepXattrs(e.File.Xattrs)
-	}
-	n.flags &^= marked
-	m.mark(n)
 }

@@ -119,6 +119,7 @@ func (t *tree) resize(n *node, size int64) {
 // kernel has never seen is that itself.
 func (t *tree) replace(n *node) *node {
 	if n.id == 0 && n.file == nil {
+		n.more = nil // where the former content stood
 		return n
 	}
 	t.unlink(n)

@@ -170,9 +170,12 @@ func TestConflictLooksAgain(t *testing.T) {
 	others := &scribe{t, bucket, objstore.Rev(was.Rev)}
 	f := written(t, m, "mine")
 	first := others.write("first")
-	var healed atomic.Bool
-	bucket.Before = func(op objstore.Op, _ string) error {
-		if op == objstore.OpHead && !healed.Load() {
+	var kept, away atomic.Bool
+	bucket.Before = func(op objstore.Op, key string) error {
+		if op == objstore.OpPut && key != "a" && !kept.Swap(true) {
+			away.Store(true) // it is a conflict by now
+		}
+		if op == objstore.OpHead && away.Load() {
 			return errors.New("away")
 		}
 		return nil
@@ -180,7 +183,7 @@ func TestConflictLooksAgain(t *testing.T) {
 	if err := m.flush(t.Context(), f); !errors.Is(err, errStale) {
 		t.Fatalf("flush: %v", err)
 	}
-	healed.Store(true)
+	away.Store(false)
 	if err := m.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -30,8 +30,8 @@ type upload struct {
 	hold  func() // ends the hold on the stage that parts read
 }
 
-// errHalf says that somebody writes a content whose former version waits in the
-// journal: what is half written is for nobody to see.
+// errHalf says that somebody writes what he has not closed: what is half written is
+// for nobody to see.
 var errHalf = errors.New("file is being written")
 
 // content looks at what f has to be at p. For a large file it holds the stage
@@ -43,9 +43,9 @@ func (m *FS) content(ctx context.Context, f *file, p manifest.Path) (*upload, er
 		Path: p, Mode: f.n.fileMode(), Size: f.stage.size, MTime: f.n.mtime, Xattrs: f.n.xattrs(),
 		PartSize: manifest.PartSize(f.stage.size, f.former.PartSize),
 	}}
-	half := f.spare && f.kept.Load() != 0 && f.gen != f.asked && f.writers > 0
+	half := f.spare && f.half()
 	if up.cond.Absent {
-		prev := f.n.heirAt(p).rev()
+		prev := f.over.rev()
 		up.cond = objstore.Cond{Absent: prev == "", If: prev}
 	}
 	m.tree.mu.RUnlock()
@@ -160,7 +160,7 @@ func (u *upload) hashParts(ctx context.Context, f *file) error {
 func (u *upload) send(ctx context.Context, m *FS) (objstore.Info, error) {
 	defer u.hold()
 	key, opts := string(u.file.Path), objstore.PutOptions{Cond: u.cond, Meta: u.file.Meta(m.opt.Writer, "")}
-	opts.Meta["write-id"], opts.Meta[metaLine] = m.writeID(), u.line
+	opts.Meta[metaWrite], opts.Meta[metaLine] = m.writeID(), u.line
 	if u.parts == nil {
 		return m.opt.Store.Put(ctx, key, bytes.NewReader(u.data), u.file.Size, opts)
 	}
@@ -192,16 +192,31 @@ func (m *FS) beside(ctx context.Context, f *file, p manifest.Path, look func(con
 		m.log.Debug("version not looked up yet", "path", p, "err", err)
 		m.doubt(string(p)) // what was written here still stands at the name
 	}
+	m.giveWay(f)
 	return errStale
 }
 
-// keepBeside uploads the content of f under the name of a conflict. One that is
-// taken already, by another conflict of the same millisecond, is tried again.
+// giveWay takes the node of f from its name when the bucket has nothing for it:
+// what was in the way of a new file has gone in the meantime.
+func (m *FS) giveWay(f *file) {
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	if n := f.n; n.rev == "" && !n.is(detached) && !f.dirty.Load() {
+		m.vanish(n)
+		m.pruneHeld(n.parent)
+	}
+}
+
+// keepBeside uploads the content of f under the name of a conflict, another one
+// where that is taken by a conflict of the same millisecond.
 func (m *FS) keepBeside(ctx context.Context, f *file, p manifest.Path) (*upload, objstore.Info, error) {
 	now := time.Now()
 	for attempt := range 10 {
-		at := now.Add(time.Duration(attempt) * time.Millisecond)
-		up, err := m.content(ctx, f, p.Conflict(at))
+		name := p.Conflict(now.Add(time.Duration(attempt) * time.Millisecond))
+		if m.taken(name) {
+			continue
+		}
+		up, err := m.content(ctx, f, name)
 		if err != nil {
 			return nil, objstore.Info{}, err
 		}
@@ -213,6 +228,13 @@ func (m *FS) keepBeside(ctx context.Context, f *file, p manifest.Path) (*upload,
 		}
 	}
 	return nil, objstore.Info{}, objstore.ErrPrecondition
+}
+
+// taken reports whether a file is at p, maybe on its way there.
+func (m *FS) taken(p manifest.Path) bool {
+	m.tree.mu.RLock()
+	defer m.tree.mu.RUnlock()
+	return m.tree.find(p) != nil
 }
 
 // sendAll leaves nothing to be copied from the former object, which is another

@@ -2,10 +2,10 @@ package integration_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,32 +64,6 @@ func (r *rig) flush(t *testing.T, dir string) {
 	if res := r.home.Run(t, "mount", "flush", dir, "--timeout", "10m"); res.Code != 0 {
 		t.Errorf("flush: %s", res.Stderr)
 	}
-}
-
-// TestMountRegistersLate is TestMountRegisters with a store whose answers to what
-// it has come late, after what followed was announced, and with few files, so that
-// many closes conflict and have something to ask.
-func TestMountRegistersLate(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	proxy := servers.NewProxy(t, r.server.Endpoint)
-	r.home.Env = append(r.home.Env, "AWS_ENDPOINT_URL_S3="+proxy.URL)
-	dirs := r.mounts(t, 4)
-	ops := 2000
-	if os.Getenv("SKYAGENT_LONG") != "" {
-		ops = 20_000
-	}
-	rnd := seeded(t)
-	late := servers.Random(rnd.Uint64(), 3, servers.Late)
-	proxy.Decide(func(req *http.Request) servers.Fault {
-		if req.Method != http.MethodHead {
-			return servers.Pass
-		}
-		return late(req)
-	})
-	posix.Registers(t, dirs, posix.RegistersOptions{Files: 2, Ops: ops, Seed: rnd.Uint64(), InPlace: true})
-	proxy.Decide(nil)
-	r.flush(t, dirs[0])
 }
 
 // TestMountRegistersPaused is TestMountRegisters with mounts, and their bus, that
@@ -175,6 +149,11 @@ func TestMountVisible(t *testing.T) {
 			var opened, closed []time.Duration
 			for i := range 200 {
 				name, want := fmt.Sprint("f", i/4), fmt.Sprintf("version %d", i)
+				for _, dir := range dirs { // a new file is one that they have missed
+					if _, err := os.Stat(filepath.Join(dir, name)); i%4 == 0 && !errors.Is(err, fs.ErrNotExist) {
+						t.Errorf("%s before it was made: %v", name, err)
+					}
+				}
 				began := time.Now()
 				write(t, filepath.Join(dirs[i%n], name), want)
 				ended := time.Now()

@@ -319,6 +319,24 @@ func (m *FS) believe(ctx context.Context, n *node) error {
 	return nil
 }
 
+// ascertain waits until the tree has what was announced before of name in dir, as
+// far as that can be known.
+func (m *FS) ascertain(ctx context.Context, dir *node, name string) {
+	if !m.heard(ctx) {
+		return
+	}
+	m.tree.mu.RLock()
+	p := dir.path().Join(name)
+	unsure := m.doubts[p] > 0
+	m.tree.mu.RUnlock()
+	if !unsure {
+		return
+	}
+	if err := m.askInTurn(ctx, p); err != nil {
+		m.log.Debug("name not looked up", "path", p, "err", err)
+	}
+}
+
 // heard returns when the tree has all that had been announced when it was
 // called, or false when that is not known.
 func (m *FS) heard(ctx context.Context) bool {

@@ -22,8 +22,6 @@ type kernel struct {
 	dirs  map[uint64]struct{} // and the few files whose pages are stale
 	wake  chan struct{}
 	idle  chan struct{} // closed when all was told; nil while nothing waits
-
-	absent map[nameOf]struct{} // names of which the kernel knows that there is no file
 }
 
 type nameOf struct {
@@ -31,12 +29,8 @@ type nameOf struct {
 	name string
 }
 
-// maxAbsent bounds how many missing names the kernel may keep for long.
-const maxAbsent = 1 << 16
-
 func (k *kernel) init() {
 	k.names, k.attrs, k.dirs = map[nameOf]struct{}{}, map[uint64]struct{}{}, map[uint64]struct{}{}
-	k.absent = map[nameOf]struct{}{}
 	k.wake = make(chan struct{}, 1)
 }
 
@@ -49,7 +43,6 @@ func (m *FS) tellName(dir *node, name string) {
 	m.kernel.put(func(k *kernel) {
 		k.names[nameOf{dir.id, name}] = struct{}{}
 		k.dirs[dir.id] = struct{}{}
-		delete(k.absent, nameOf{dir.id, name})
 	})
 }
 
@@ -67,7 +60,7 @@ func (m *FS) tellContent(n *node) {
 	}
 }
 
-// forgetAll has the kernel forget all names, missing ones too.
+// forgetAll has the kernel forget all names.
 func (m *FS) forgetAll() {
 	m.tree.mu.RLock()
 	defer m.tree.mu.RUnlock()
@@ -80,10 +73,6 @@ func (m *FS) forgetAll() {
 				k.names[nameOf{n.parent.id, n.name}] = struct{}{}
 			}
 		}
-		for name := range k.absent {
-			k.names[name] = struct{}{}
-		}
-		clear(k.absent)
 	})
 }
 
@@ -95,18 +84,6 @@ func (k *kernel) put(note func(*kernel)) {
 		k.idle = make(chan struct{})
 	}
 	wake(k.wake)
-}
-
-// missing notes that the kernel is told that there is no such name, and
-// reports whether it may keep that for long.
-func (k *kernel) missing(dir uint64, name string) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.absent) >= maxAbsent {
-		return false
-	}
-	k.absent[nameOf{dir, name}] = struct{}{}
-	return true
 }
 
 // settled waits until the kernel was told all that waits.

@@ -95,24 +95,27 @@ func (r *raw) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out 
 		return r.lookupAgain(h, name, out)
 	}
 	r.m.tree.mu.Lock()
-	found := r.found(r.node(h.NodeId), name, out)
+	dir := r.node(h.NodeId)
+	found := r.found(dir, name, out)
 	r.m.tree.mu.Unlock()
-	if found {
+	switch {
+	case found:
 		return fuse.OK
+	case dir == nil:
+		return fuse.ENOENT
 	}
 	// Somebody may just have made it. An open of a name that is there asks for
 	// that itself; one that is not there gets no further than this. The kernel holds
 	// the directory meanwhile: until a bus that hangs is lost.
 	ctx, end := r.context(cancel, h.Pid)
 	defer end()
-	sure := r.m.heard(ctx)
+	r.m.ascertain(ctx, dir, name)
 	r.m.tree.mu.Lock()
 	defer r.m.tree.mu.Unlock()
-	dir := r.node(h.NodeId)
-	if r.found(dir, name, out) {
-		return fuse.OK
+	if !r.found(r.node(h.NodeId), name, out) {
+		return fuse.ENOENT // which the kernel does not keep: it would not ask again
 	}
-	return r.absent(dir, name, sure, out)
+	return fuse.OK
 }
 
 // found gives the kernel what stands at name, if there is something. The tree's
@@ -123,24 +126,6 @@ func (r *raw) found(dir *node, name string, out *fuse.EntryOut) bool {
 	}
 	r.entry(dir.kids.get(name), out)
 	return true
-}
-
-// absent tells the kernel that there is no such name, for it to remember while
-// that is sure. The tree's mutex is held.
-func (r *raw) absent(dir *node, name string, sure bool, out *fuse.EntryOut) fuse.Status {
-	if dir == nil {
-		return fuse.ENOENT
-	}
-	valid := doubtful
-	switch {
-	case r.m.doubts[dir.path().Join(name)] > 0:
-		valid = 0
-	case sure && r.valid() == trusted && r.m.kernel.missing(dir.id, name):
-		valid = trusted
-	}
-	out.NodeId = 0
-	out.SetEntryTimeout(valid)
-	return fuse.OK
 }
 
 func (r *raw) Forget(id, count uint64) {

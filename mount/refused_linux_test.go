@@ -3,6 +3,7 @@ package mount
 import (
 	"context"
 	"io/fs"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -97,5 +98,32 @@ func TestMissWaitsForTheBus(t *testing.T) {
 	r, out := &raw{m: m}, fuse.EntryOut{}
 	if code := r.Lookup(nil, &fuse.InHeader{NodeId: rootID}, "b", &out); !code.Ok() || out.NodeId == 0 {
 		t.Errorf("a file that was made: node %d, %v", out.NodeId, code)
+	}
+}
+
+// TestMissInDoubt looks for a file that was removed and is back with the same
+// revision, while the store is asked whether it is.
+func TestMissInDoubt(t *testing.T) {
+	s := slowHead{looked: make(chan struct{}, 16), leave: make(chan struct{})}
+	m, a := mounted(t, func(store objstore.Store) objstore.Store { s.Store = store; return s })
+	m.opt.Bus = &mortalBus{}
+	m.trust.Store(true)
+	m.take(manifest.Write{Change: manifest.Change{Op: manifest.Delete, File: manifest.File{Path: "a"}}, Prev: a.Rev}, false)
+	m.take(manifest.Write{Change: manifest.Change{Op: manifest.Put, File: a}}, false)
+	<-s.looked
+	r, out := &raw{m: m}, fuse.EntryOut{}
+	answered := make(chan fuse.Status, 1)
+	go func() { answered <- r.Lookup(nil, &fuse.InHeader{NodeId: rootID}, "a", &out) }()
+	asking := func() int {
+		m.queue.mu.Lock()
+		defer m.queue.mu.Unlock()
+		return len(m.queue.open)
+	}
+	for asking() < 2 && len(answered) == 0 {
+		runtime.Gosched()
+	}
+	close(s.leave)
+	if code := <-answered; !code.Ok() || out.NodeId == 0 {
+		t.Errorf("a file that is there: node %d, %v", out.NodeId, code)
 	}
 }

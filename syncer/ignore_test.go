@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"testing"
 
 	"github.com/skyagent/skyagent/ignore"
@@ -98,15 +99,23 @@ func TestRuleTakenBack(t *testing.T) {
 	rules := ignore.New(ignore.Options{})
 	w := r.watch(func(o *syncer.SourceOptions) { o.Tree = manifest.OneDir(o.Root).Ignoring(rules) })
 	w.becomes(syncer.StateReady)
-	for _, c := range []struct {
-		rules string
-		state syncer.State
-	}{{"*\n", syncer.StateGuarded}, {"", syncer.StateReady}} {
-		r.write(".skyignore", c.rules)
+	rescan := func(then syncer.State) {
 		rules.Settle()
 		w.feed <- manifest.Batch{Rescan: "rules"}
-		w.becomes(c.state)
+		w.becomes(then)
 	}
+	eventually(t, "no file is so new that every scan names it", func() bool {
+		before := w.Status()
+		w.feed <- manifest.Batch{Rescan: "interval"}
+		w.until("a scan is done", func(st syncer.SourceStatus) bool { return st.Scans > before.Scans && st.Dirty == 0 })
+		return w.Status().HashedBytes == before.HashedBytes
+	})
+	r.write(".skyignore", "*\n")
+	rescan(syncer.StateGuarded)
+	if err := os.Remove(r.disk(".skyignore")); err != nil {
+		t.Fatal(err)
+	}
+	rescan(syncer.StateReady)
 	if r.object("f0") != "x" {
 		t.Error("a file is gone")
 	}

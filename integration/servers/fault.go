@@ -27,7 +27,6 @@ const (
 	Truncate              // the client gets half of the answer's body, and a proper end of the connection
 	Lose                  // the server does as it is asked, and the client gets a reset
 	Slow                  // both bodies come in pieces
-	Late                  // the answer, as the server gave it, comes a little later
 	Hang                  // the request's body is taken, and no answer comes until the client leaves
 	Ignore                // nothing is read and no answer comes, until the test ends
 	Stall                 // half of the answer's body comes, and no more until the client leaves
@@ -38,7 +37,7 @@ const (
 var Passing = []Fault{InternalError, Unavailable, SlowDown, TooManyRequests, Conflict, BreakRequest, BreakAnswer, Truncate, Lose, Slow}
 
 var faultNames = [...]string{"Pass", "InternalError", "Unavailable", "SlowDown", "TooManyRequests", "Conflict", "Forbid",
-	"BreakRequest", "BreakAnswer", "Truncate", "Lose", "Slow", "Late", "Hang", "Ignore", "Stall"}
+	"BreakRequest", "BreakAnswer", "Truncate", "Lose", "Slow", "Hang", "Ignore", "Stall"}
 
 func (f Fault) String() string { return faultNames[f] }
 

@@ -161,9 +161,6 @@ func (p *Proxy) serve(w http.ResponseWriter, req *http.Request) {
 	p.upstream.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), exchangeKey{}, x)))
 }
 
-// lateness is how long an answer that is late is kept.
-const lateness = 30 * time.Millisecond
-
 // answer does to the server's answer what was decided. An error resets the
 // client's connection.
 func (p *Proxy) answer(resp *http.Response) error {
@@ -172,9 +169,6 @@ func (p *Proxy) answer(resp *http.Response) error {
 	if x.fault == Lose {
 		io.Copy(io.Discard, body)
 		return errBroken
-	}
-	if x.fault == Late {
-		x.sleep(lateness)
 	}
 	if resp.Request.Method == http.MethodHead || size == 0 {
 		size = 0

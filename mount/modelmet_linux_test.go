@@ -343,6 +343,20 @@ func TestModelMet(t *testing.T) {
 			store copy e/b ok
 			store delete b ok
 			kill undone`},
+		{"truncated after lost answers, renamed, killed before that is said", modelKind{writeBack: true, bus: true}, `
+			mkdir d
+			store put d/ ok
+			open 12 d/a c
+			write 12 add
+			close 12
+			store put d/a lost
+			open 17 d/a t
+			close 17
+			store put d/a lost
+			store head d/a ok
+			rename d/a a
+			store head d/a ok
+			kill done early`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			run := runScript(t, tc.kind, slog.New(slog.NewTextHandler(t.Output(), nil)), lines(tc.script))

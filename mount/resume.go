@@ -231,8 +231,8 @@ func (m *FS) resumeMove(e entry) {
 	case there != nil && there.is(isDir):
 	case !e.of(n, object) || there != nil && !e.over(there, n, target):
 		m.log.Warn("a rename is not gone on with: somebody else wrote one of the files meanwhile", "from", from, "to", to)
-	case there != nil && e.brought(there, target):
-		m.unlink(n) // only the former name is left
+	case there != nil && e.brought(there, target) && (n.file == nil || n.file.kept.Load() == 0):
+		m.unlink(n) // only the former name is left; else what was written since is to come
 	default:
 		if e.Write != "" {
 			n.copy(e.Write)

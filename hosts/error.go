@@ -28,6 +28,7 @@ type Error struct {
 	Host, Target string
 	Kind         Kind
 	Detail       string // what ssh or rsync said, one line
+	Partly       bool   // some paths alone failed: the host has all others
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("host %s: %s: %s", e.Host, e.Target, e.Detail) }
@@ -86,6 +87,7 @@ func failure(ctx context.Context, host, target string, err error, said string) e
 		e.Kind, e.Detail = Unread, lineWith(said, unreadWords)
 		return e
 	}
+	e.Partly = exit.ExitCode() == exitPartial
 	for _, s := range signs {
 		if line := lineWith(said, s.words); line != "" {
 			e.Kind, e.Detail = s.kind, line

@@ -53,6 +53,11 @@ func waitFor(t testing.TB, what string, done func() bool, describe ...func() any
 	return time.Since(began)
 }
 
+func there(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
 // tree describes what is below dir: a line for each path.
 func tree(t testing.TB, dir string) []string {
 	t.Helper()
@@ -432,6 +437,29 @@ func (r *rig) waitFailure(t *testing.T, kind hosts.Kind, words string) {
 			return errors.As(rep.Err, &e) && e.Kind == kind && e.Host == "bad" && strings.Contains(e.Detail, words) && rep.Retry > 0
 		})
 	})
+}
+
+// TestClash wants a path that the host cannot take to hold up no other path of its
+// mount (TestPause: nor to have it wait), and what is the host's to stay.
+func TestClash(t *testing.T) {
+	t.Parallel()
+	bad := servers.Sshd(t)
+	config := filepath.Join(t.TempDir(), "config")
+	must(t, os.WriteFile(config, []byte(bad.ClientConfig("bad")), 0o600))
+	r := newRig(t, config, "~/clash", "bad")
+	target := filepath.Join(bad.Dir, "clash")
+	write(t, filepath.Join(r.source, "d/a"), "a")
+	r.run(t)
+	waitFor(t, "the first pass", func() bool { return there(filepath.Join(target, "d/a")) })
+	write(t, filepath.Join(target, "d/own"), "the host's")
+	must(t, os.RemoveAll(filepath.Join(r.source, "d")))
+	write(t, filepath.Join(r.source, "d"), "a file")
+	r.waitFailure(t, hosts.Other, "")
+	write(t, filepath.Join(r.source, "b"), "b")
+	waitFor(t, "another file", func() bool { return there(filepath.Join(target, "b")) })
+	if b, _ := os.ReadFile(filepath.Join(target, "d/own")); string(b) != "the host's" {
+		t.Errorf("the host's own file holds %q", b)
+	}
 }
 
 // TestNoRsync names a host that has no rsync.

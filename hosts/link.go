@@ -28,6 +28,7 @@ type link struct {
 	busy    bool
 	problem string
 	retry   time.Duration
+	partly  bool // the last failure was of some paths alone
 }
 
 // A task is what is to happen to a path.
@@ -202,6 +203,8 @@ func (l *link) done(pass bool, work map[string]task, err error, report *Report) 
 	}
 	l.retry = min(max(2*l.retry, l.mount.sync.opts.Retry), lastRetry)
 	l.problem = err.Error()
+	var failed *Error
+	l.partly = errors.As(err, &failed) && failed.Partly && failed.Kind != DiskFull
 	report.Err = err
 	if !l.mount.sync.once {
 		report.Retry = l.retry
@@ -323,15 +326,21 @@ func (l *link) send(ctx context.Context, names []string, again bool) error {
 }
 
 // pause waits before the next try, somewhat at random: hosts that came down
-// together are not all asked together.
+// together are not all asked together. Where some paths alone failed, others that
+// come are not kept waiting.
 func (l *link) pause(ctx context.Context) {
 	l.mu.Lock()
 	wait := l.retry
+	var news <-chan struct{}
+	if l.partly {
+		news = l.wake
+	}
 	l.mu.Unlock()
 	t := time.NewTimer(wait/2 + rand.N(wait/2+1))
 	defer t.Stop()
 	select {
 	case <-t.C:
+	case <-news:
 	case <-ctx.Done():
 	}
 }

@@ -350,6 +350,13 @@ func (m *FS) askInTurn(ctx context.Context, p manifest.Path) error {
 		if err := m.askOnce(ctx, p); err != errOvertaken {
 			return err
 		}
+		m.tree.mu.RLock()
+		n := m.tree.find(p)
+		ours := n == nil || n.rev == "" || n.file != nil && n.file.dirty.Load() || n.key() != string(p)
+		m.tree.mu.RUnlock()
+		if ours {
+			return nil // what stands there is on its way from here: the store knows nothing newer
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/skyagent/skyagent/manifest"
+	"github.com/skyagent/skyagent/objstore"
 )
 
 // The changes that a journal knows.
@@ -138,6 +139,28 @@ func (j *journal) rekey(id uint64, p manifest.Path, h *heir) {
 	e.replace(h)
 	j.open[id] = e
 	_ = j.append(e) // has been said
+}
+
+// carried gives what entry id puts the name p, should it still have from: the
+// object was brought there and has revision rev, or it is to replace what h is
+// where that is "". The tree's mutex is held.
+func (j *journal) carried(id uint64, from string, p manifest.Path, rev objstore.Rev, h *heir) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e, ok := j.open[id]
+	if !ok || e.Key != from {
+		return
+	}
+	f := *e.File
+	f.Path = p
+	e.Key, e.File = string(p), &f
+	if rev != "" {
+		e.Rev, e.OverLine, e.OverWrite = string(rev), "", ""
+	} else {
+		e.replace(h)
+	}
+	j.open[id] = e
+	_ = j.append(e)
 }
 
 // end notes that an entry is done.

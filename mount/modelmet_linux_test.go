@@ -357,6 +357,37 @@ func TestModelMet(t *testing.T) {
 			rename d/a a
 			store head d/a ok
 			kill done early`},
+		{"promised anew while it is uploaded, renamed, killed", modelKind{writeBack: true, bus: true}, `
+			open 1 a x
+			write 1 put
+			sync 1
+			write 1 put
+			sync 1
+			rename a b
+			store put a ok
+			store copy b ok
+			store delete a ok
+			kill undone`},
+		{"promised, renamed and not there, killed", modelKind{writeBack: true, bus: true}, `
+			open 1 a c
+			close 1
+			rename a b
+			store put a failed
+			store head a ok
+			kill undone`},
+		{"promised anew beside an upload that nobody knows of, renamed, killed", modelKind{writeBack: true, bus: true}, `
+			open 1 a c
+			close 1
+			store put a lost
+			open 2 a w
+			write 2 put
+			close 2
+			store put a failed
+			store put a failed
+			store put a failed
+			store put a failed
+			rename a b
+			kill undone`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			run := runScript(t, tc.kind, slog.New(slog.NewTextHandler(t.Output(), nil)), lines(tc.script))

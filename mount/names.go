@@ -297,7 +297,7 @@ func (m *FS) rename(n *node, dir *node, name string) {
 func (m *FS) waiting(n *node) []*node {
 	var list []*node
 	note := func(n *node) {
-		if n.file != nil && n.file.kept.Load() != 0 && n.rev == "" && !m.queue.busy(string(n.path())) {
+		if n.file != nil && n.file.kept.Load() != 0 && n.rev == "" && !m.queue.busy(string(n.path())) && !n.file.strayedTo(string(n.path())) {
 			list = append(list, n)
 		}
 	}
@@ -432,6 +432,9 @@ func (m *FS) moveObject(o move, over *heir, victim *file) {
 		return
 	}
 	c := &carriage{n: n, file: n.file, from: o.from, to: string(n.path()), left: o.left, over: over, began: time.Now(), id: n.copy(m.writeID())}
+	if n.file != nil {
+		c.kept = n.file.kept.Load()
+	}
 	if over != nil && string(over.path) != c.to {
 		c.over = nil // of a directory's files, which stand over nothing
 	}
@@ -493,6 +496,7 @@ type carriage struct {
 	over     *heir // what it replaces; nil is nothing
 	began    time.Time
 	id       string // of the copy
+	kept     uint64 // of the file's content in the journal, when it was renamed
 
 	rev    objstore.Rev   // at from
 	copied manifest.Write // what is at to by now, or beside it
@@ -505,6 +509,7 @@ func (m *FS) carry(ctx context.Context, c *carriage) error {
 			return err
 		}
 	}
+	m.takeAlong(c)
 	stays, err := m.deleteOurs(ctx, c.from, c.rev, nil, c.began)
 	switch {
 	case err != nil:
@@ -513,6 +518,17 @@ func (m *FS) carry(ctx context.Context, c *carriage) error {
 		return m.tell(ctx, c.copied)
 	}
 	return m.tell(ctx, c.copied, deletion(c.from, c.rev))
+}
+
+// takeAlong gives what the journal promised of the file, before it was renamed, its
+// new name: the move says it no longer once it is done.
+func (m *FS) takeAlong(c *carriage) {
+	m.tree.mu.Lock()
+	defer m.tree.mu.Unlock()
+	if c.kept == 0 || c.copied.Path != "" && string(c.copied.Path) != c.to {
+		return
+	}
+	m.journal.carried(c.kept, c.from, manifest.Path(c.to), c.n.rev, c.over)
 }
 
 // copyOver makes the first step, if there is an object to be carried. Where
@@ -528,6 +544,7 @@ func (m *FS) copyOver(ctx context.Context, c *carriage) error {
 	m.tree.mu.RUnlock()
 	switch {
 	case f.Rev == "": // what was on its way to the former name did not get there
+		m.takeAlong(c)
 		return m.deleteLeft(ctx, c)
 	case lies != c.from: // others took it away
 		m.doubt(c.to)

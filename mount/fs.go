@@ -332,10 +332,16 @@ func (m *FS) ascertain(ctx context.Context, dir *node, name string) {
 	if !unsure {
 		return
 	}
+	ctx, end := context.WithTimeout(ctx, missWait)
+	defer end()
 	if err := m.askInTurn(ctx, p); err != nil {
 		m.log.Debug("name not looked up", "path", p, "err", err)
 	}
 }
+
+// missWait bounds how long the look-up of a name waits for the store, behind our
+// own changes of it. The kernel holds the directory meanwhile.
+const missWait = time.Second
 
 // heard returns when the tree has all that had been announced when it was
 // called, or false when that is not known.

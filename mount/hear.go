@@ -515,7 +515,9 @@ func (m *FS) writeNote(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err == nil {
-		m.unnoted, m.since = m.unnoted[len(batch):], began
+		if m.unnoted = m.unnoted[len(batch):]; len(batch) < maxNote { // else what is left is as old
+			m.since = began
+		}
 	}
 	if len(m.unnoted) > 0 {
 		wake(m.noting)

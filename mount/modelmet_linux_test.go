@@ -388,6 +388,19 @@ func TestModelMet(t *testing.T) {
 			store put a failed
 			rename a b
 			kill undone`},
+		{"two kept beside at the same time", modelKind{writeBack: true, bus: true, forgetful: true}, `
+			theirs put e/b told
+			mkdir d
+			open 10 d/a x
+			rename e/b a
+			store put e/ ok
+			store copy a lost
+			close 10
+			rename a b
+			rename d/a e/b
+			theirs put b untold
+			rename e/b b
+			sleep 10ms`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			run := runScript(t, tc.kind, slog.New(slog.NewTextHandler(t.Output(), nil)), lines(tc.script))

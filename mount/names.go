@@ -556,7 +556,10 @@ func (m *FS) copyOver(ctx context.Context, c *carriage) error {
 		return err
 	}
 	if theirs {
-		f.Path, prev = f.Path.Conflict(time.Now()), ""
+		if f.Path, err = m.freeName(ctx, f.Path); err != nil {
+			return err
+		}
+		prev = ""
 	}
 	if there.Meta[metaWrite] != c.id {
 		there, err = m.opt.Store.Copy(objstore.Once(ctx), string(f.Path), c.from, c.rev, objstore.PutOptions{Meta: m.copyMeta(f, c.id)})
@@ -574,6 +577,19 @@ func (m *FS) copyOver(ctx context.Context, c *carriage) error {
 		m.take(c.copied, false)
 	}
 	return nil
+}
+
+// freeName returns a name for a conflict of p that no object has: two of one
+// millisecond have two.
+func (m *FS) freeName(ctx context.Context, p manifest.Path) (manifest.Path, error) {
+	for at := time.Now(); ; at = at.Add(time.Millisecond) {
+		name := p.Conflict(at)
+		if _, err := m.opt.Store.Head(ctx, string(name)); absent(err) {
+			return name, nil
+		} else if err != nil {
+			return "", fmt.Errorf("keep beside %s: %w", p, err)
+		}
+	}
 }
 
 // inTheWay looks, where a rename is late, at what stands where the object is carried

@@ -25,12 +25,13 @@ func (m *FS) resume() {
 	var dirs []entry
 	for _, e := range m.journal.left() {
 		m.log.Info("goes on from the journal", "op", e.Op, "key", e.Key)
+		var err error
 		switch {
 		case e.Op == opPut && e.Stage != "":
 			kept[e.Stage] = true
 			f, err := m.resumePut(e)
 			if err != nil {
-				m.log.Error("not resumed from the journal", "key", e.Key, "err", err)
+				m.notResumed(e, err)
 				continue
 			}
 			files = append(files, f)
@@ -41,18 +42,17 @@ func (m *FS) resume() {
 			dirs = append(dirs, e) // what is below them goes first
 			continue
 		case e.Op == opDelete:
-			m.resumeDelete(e)
+			err = m.resumeDelete(e)
 		case e.Op == opMove:
-			m.resumeMove(e)
+			err = m.resumeMove(e)
 		case e.Op == opMkdir:
 			dirs = m.remade(dirs, e.Key)
 			m.resumeMkdir(e)
 		}
-		m.journal.end(e.ID)
+		m.resumed(e, err)
 	}
 	for _, e := range slices.Backward(dirs) {
-		m.resumeDelete(e)
-		m.journal.end(e.ID)
+		m.resumed(e, m.resumeDelete(e))
 	}
 	for _, f := range files {
 		if f.stage != nil { // else another has taken its place
@@ -60,6 +60,20 @@ func (m *FS) resume() {
 		}
 	}
 	m.sweep(kept)
+}
+
+// resumed ends an entry, but for one of which the store said nothing: the next life
+// tries again.
+func (m *FS) resumed(e entry, err error) {
+	if err != nil {
+		m.notResumed(e, err)
+		return
+	}
+	m.journal.end(e.ID)
+}
+
+func (m *FS) notResumed(e entry, err error) {
+	m.log.Error("not gone on with from the journal, the next start will try again", "op", e.Op, "key", e.Key, "err", err)
 }
 
 // sweep removes the stages that are not kept.
@@ -98,7 +112,11 @@ func (m *FS) resumePut(e entry) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	there := m.unexpected(e.Key, e.Rev)
+	there, err := m.unexpected(e.Key, e.Rev)
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	dir := m.tree.mkdirs(p.Dir(), e.File.MTime)
@@ -167,21 +185,21 @@ func (e entry) brought(there *node, target objstore.Info) bool {
 
 // unexpected describes the object at key when that is at another revision than rev.
 // The journal does not know how a write ended that was under way when the former
-// life did.
-func (m *FS) unexpected(key, rev string) objstore.Info {
+// life did. Where the store does not say, nothing may be decided.
+func (m *FS) unexpected(key, rev string) (objstore.Info, error) {
 	p, _, _ := splitKey(key)
 	m.tree.mu.RLock()
 	n := m.tree.find(p)
 	odd := n != nil && !n.is(isDir) && n.key() == key && n.rev != "" && string(n.rev) != rev
 	m.tree.mu.RUnlock()
 	if !odd {
-		return objstore.Info{}
+		return objstore.Info{}, nil
 	}
 	info, err := m.look(m.ctx, p)
-	if err != nil && !absent(err) {
-		m.log.Warn("not looked up for the journal", "key", key, "err", err)
+	if absent(err) {
+		return objstore.Info{}, nil
 	}
-	return info
+	return info, err
 }
 
 // wrote reports whether the object that info is of is an upload or a copy that was
@@ -196,9 +214,12 @@ func (e entry) replaces(info objstore.Info) bool {
 }
 
 // resumeDelete removes an object unless it is another one by now.
-func (m *FS) resumeDelete(e entry) {
+func (m *FS) resumeDelete(e entry) error {
 	p, dir, ok := splitKey(e.Key)
-	object := m.unexpected(e.Key, e.Rev)
+	object, err := m.unexpected(e.Key, e.Rev)
+	if err != nil {
+		return err
+	}
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	n := m.tree.find(p)
@@ -209,23 +230,31 @@ func (m *FS) resumeDelete(e entry) {
 	case !dir && e.of(n, object):
 		m.unlink(n)
 	}
+	return nil
 }
 
 // resumeMove goes on with a rename where both names may be there by now. What
 // others wrote since then, to either, stays as it is.
-func (m *FS) resumeMove(e entry) {
-	object, target := m.unexpected(e.Key, e.Rev), m.unexpected(e.To, e.Over)
+func (m *FS) resumeMove(e entry) error {
+	object, err := m.unexpected(e.Key, e.Rev)
+	if err != nil {
+		return err
+	}
+	target, err := m.unexpected(e.To, e.Over)
+	if err != nil {
+		return err
+	}
 	from, _, okFrom := splitKey(e.Key)
 	to, _, okTo := splitKey(e.To)
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	n := m.tree.find(from)
 	if !okFrom || !okTo || n == nil || n.is(isDir) {
-		return
+		return nil
 	}
 	dir := m.tree.mkdirs(to.Dir(), n.mtime)
 	if dir == nil {
-		return
+		return nil
 	}
 	switch there := dir.kids.get(to.Base()); {
 	case there != nil && there.is(isDir):
@@ -239,6 +268,7 @@ func (m *FS) resumeMove(e entry) {
 		}
 		m.rename(n, dir, to.Base())
 	}
+	return nil
 }
 
 // same reports whether two files are known to have the same content.

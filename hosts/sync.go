@@ -134,7 +134,7 @@ func (s *Sync) Run(ctx context.Context) error {
 // error joins those of all hosts that failed.
 func (s *Sync) Once(ctx context.Context) error {
 	s.once = true
-	s.opts.Ignore.Settle() // nobody will say when rules have settled
+	s.opts.Ignore.Settle(0) // nobody will say when rules have settled
 	return s.with(ctx, func(ctx context.Context) error {
 		var (
 			mu     sync.Mutex

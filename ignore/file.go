@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // A ruleFile is a file with rules as it was read. It never changes.
@@ -104,16 +105,21 @@ func (r *Rules) skyFile(root string) *ruleFile {
 	return f
 }
 
-// Settle says that all rule files are as they are to be: what only those before
-// them ignored is not ignored from now on.
-func (r *Rules) Settle() {
+// Settle says that all rule files are as they are to be, but for those that are
+// younger than young: what only those before them ignored is not ignored from now on.
+func (r *Rules) Settle(young time.Duration) {
 	if r == nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	clear(r.sky)
+	if young == 0 {
+		clear(r.sky)
+	}
 	for name, f := range r.files {
+		if fi, err := os.Stat(name); young > 0 && (err != nil || time.Since(fi.ModTime()) < young) {
+			continue
+		}
 		content, err := content(name, f.care)
 		switch {
 		case missing(err):

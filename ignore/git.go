@@ -15,17 +15,20 @@ import (
 	"time"
 )
 
-// gitPatience bounds one run of git.
-const gitPatience = time.Minute
+const (
+	gitPatience = 10 * time.Second // for one run of git
+	gitPause    = time.Minute      // the longest between questions that git did not answer
+)
 
 // A repo is a work tree of git, as it was when it was asked about.
 type repo struct {
 	top      string
-	common   string   // git's directory, of all work trees that share it
-	index    stamp    // of the list of what git tracks
-	excludes string   // path of core.excludesFile; "" for none
-	tracked  []string // below top, in the order of bytes
-	failed   bool     // git did not answer: what it said before counts
+	common   string    // git's directory, of all work trees that share it
+	index    stamp     // of the list of what git tracks
+	excludes string    // path of core.excludesFile; "" for none
+	tracked  []string  // below top, in the order of bytes
+	failed   int       // how often in a row git did not answer: what it said before counts
+	next     time.Time // when it is asked again then
 }
 
 // tracks reports whether git tracks the entry name of dir, or something in it. A
@@ -153,13 +156,17 @@ func (r *Rules) repoLocked(top string) *repo {
 	own, common := gitDirs(top)
 	index, known := stampOf(filepath.Join(own, "index")), r.repos[top]
 	if known != nil && known.common == common {
-		if !known.failed && known.index.same(index) || known.failed && index.at.Sub(known.index.at) < settled {
+		if known.failed == 0 && known.index.same(index) || known.failed > 0 && index.at.Before(known.next) {
 			return known
 		}
 	}
 	p := &repo{top: top, common: common, index: index}
-	if r.ask(p); p.failed && known != nil {
-		p.tracked = known.tracked
+	if !r.ask(p) {
+		p.failed = 1
+		if known != nil {
+			p.tracked, p.failed = known.tracked, known.failed+1
+		}
+		p.next = time.Now().Add(min(settled<<min(p.failed, 10), gitPause))
 	}
 	if known != nil && !slices.Equal(known.tracked, p.tracked) {
 		r.version++
@@ -187,11 +194,11 @@ func (r *Rules) Version() uint64 {
 	return r.version
 }
 
-// ask has git fill in what it alone knows.
-func (r *Rules) ask(p *repo) {
+// ask has git fill in what it alone knows, and reports false when it does not.
+func (r *Rules) ask(p *repo) bool {
 	p.excludes = defaultExcludes()
 	if !isRepo(p.top) {
-		return // not yet
+		return true // not yet
 	}
 	out, err := runGit(p.top, "config", "--path", "--get", "core.excludesFile")
 	if name := strings.TrimSuffix(string(out), "\n"); name != "" {
@@ -203,14 +210,15 @@ func (r *Rules) ask(p *repo) {
 	if !errors.Is(err, exec.ErrNotFound) {
 		out, err = runGit(p.top, "ls-files", "-z", "--cached")
 	}
-	if p.failed = err != nil; p.failed {
+	if err != nil {
 		r.warn(p.top, "git cannot be asked: what it tracks is left out where its rules say so", "worktree", p.top, "err", err)
-		return
+		return false
 	}
 	if list := strings.TrimSuffix(string(out), "\x00"); list != "" {
 		p.tracked = slices.Compact(strings.Split(list, "\x00")) // a path in conflict comes thrice
 		slices.Sort(p.tracked)
 	}
+	return true
 }
 
 // runGit returns what git says in the work tree at top, which may be anybody's:

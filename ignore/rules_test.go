@@ -103,7 +103,7 @@ func TestKeepGit(t *testing.T) {
 		t.Errorf("kept %q, want %q", got, want)
 	}
 	write(t, filepath.Join(top, skyFile), "/*\n!/src\n")
-	rules.Settle()
+	rules.Settle(0)
 	if got, want := kept(top, rules), []string{"src/.git/config", "src/b"}; !slices.Equal(got, want) {
 		t.Errorf("kept %q by .skyignore, want %q", got, want)
 	}
@@ -218,7 +218,7 @@ func TestChange(t *testing.T) {
 	for _, c := range []struct{ name, other string }{{"b", "a"}, {"a", "b"}} {
 		write(t, filepath.Join(root, skyFile), c.name)
 		want("c")
-		rules.Settle()
+		rules.Settle(0)
 		want(c.other, "c")
 	}
 	write(t, filepath.Join(root, skyFile), "") // it is about to be written
@@ -227,11 +227,11 @@ func TestChange(t *testing.T) {
 	want("c")
 	write(t, filepath.Join(root, skyFile), "!a\nc")
 	want("b")
-	rules.Settle()
+	rules.Settle(0)
 	want("a", "b")
 	os.Remove(filepath.Join(root, skyFile))
 	want("a", "b")
-	rules.Settle()
+	rules.Settle(0)
 	want("a", "b", "c")
 }
 
@@ -250,11 +250,11 @@ func TestChoice(t *testing.T) {
 	want("b")
 	write(t, filepath.Join(root, skyFile), "b")
 	want("b")
-	rules.Settle()
+	rules.Settle(0)
 	want("a")
 	os.Remove(filepath.Join(root, skyFile))
 	want("a")
-	rules.Settle()
+	rules.Settle(0)
 	want("b")
 }
 
@@ -310,7 +310,7 @@ func TestUnreadable(t *testing.T) {
 	}
 	os.Remove(filepath.Join(root, skyFile))
 	mkdir(t, filepath.Join(root, skyFile))
-	rules.Settle()
+	rules.Settle(0)
 	if got, want := kept(root, rules), []string{"a"}; !slices.Equal(got, want) {
 		t.Errorf("kept %q by what was read before, want %q", got, want)
 	}
@@ -324,7 +324,7 @@ func TestRuleOnTracked(t *testing.T) {
 	rules := New(Options{})
 	kept(root, rules)
 	write(t, filepath.Join(root, gitFile), "*.csv\nsub\n")
-	rules.Settle()
+	rules.Settle(0)
 	if got, want := kept(root, rules), []string{".gitignore", "a.csv", "sub/b.csv"}; !slices.Equal(got, want) {
 		t.Errorf("kept %q, want %q", got, want)
 	}

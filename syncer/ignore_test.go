@@ -38,7 +38,7 @@ func TestIgnored(t *testing.T) {
 	}
 	r.write(".skyignore", "*.log\n")
 	w.tell(".skyignore")
-	rules.Settle()
+	rules.Settle(0)
 	w.feed <- manifest.Batch{Rescan: "rules"}
 	eventually(t, "the other rules hold", func() bool {
 		return there("build/x") && there("build/y") && !there("e.log")
@@ -78,7 +78,7 @@ func TestIgnoredWhileSent(t *testing.T) {
 	w := r.watch(func(o *syncer.SourceOptions) { o.Tree = manifest.OneDir(o.Root).Ignoring(rules) })
 	<-g.there
 	r.write(".skyignore", "*.dat\n")
-	rules.Settle()
+	rules.Settle(0)
 	w.feed <- manifest.Batch{Rescan: "rules"}
 	w.until("the scan is done", func(st syncer.SourceStatus) bool { return st.Ignored == 1 })
 	close(g.open)
@@ -100,7 +100,7 @@ func TestRuleTakenBack(t *testing.T) {
 	w := r.watch(func(o *syncer.SourceOptions) { o.Tree = manifest.OneDir(o.Root).Ignoring(rules) })
 	w.becomes(syncer.StateReady)
 	rescan := func(then syncer.State) {
-		rules.Settle()
+		rules.Settle(0)
 		w.feed <- manifest.Batch{Rescan: "rules"}
 		w.becomes(then)
 	}

@@ -17,6 +17,9 @@ type keeper struct {
 	version  uint64    // of the rules
 }
 
+// settledRules is how old a rule file is for certain when nobody writes it.
+const settledRules = 2 * time.Second
+
 // keep runs until ctx ends or the attachment is lost, and returns the reason of
 // the Rescan that the loss asks for.
 func (w *Watcher) keep(ctx context.Context, a *attachment) string {
@@ -74,7 +77,7 @@ func (k *keeper) rootStays() bool {
 	k.rootDue = at.Add(k.w.opts.Timing.Root)
 	if v := k.w.opts.Ignore.Version(); v != k.version {
 		k.version = v
-		k.schedule.ask(reasonRules, at)
+		k.schedule.ask(reasonTracked, at)
 	}
 	real, id, err := identifyRoot(k.w.opts.Root)
 	return err == nil && real == k.tree.root && id == k.tree.top.id
@@ -83,8 +86,13 @@ func (k *keeper) rootStays() bool {
 // rescan hands out a Rescan. Directories that came up while events were lost
 // are watched before, so that what changes after the reader's scan is seen.
 func (k *keeper) rescan(ctx context.Context, reason string) {
+	rules := k.schedule.rules
 	k.schedule.looked(now())
-	k.w.opts.Ignore.Settle()
+	if rules {
+		k.w.opts.Ignore.Settle(0)
+	} else { // one that is being written will ask for a rescan of its own
+		k.w.opts.Ignore.Settle(settledRules)
+	}
 	k.tree.begin()
 	k.tree.sweep(ctx)
 	if ctx.Err() == nil {

@@ -11,6 +11,7 @@ import (
 const (
 	reasonInterval = "interval"
 	reasonName     = "name"
+	reasonTracked  = "tracked"
 	reasonRules    = "rules"
 	reasonLimit    = "limit"
 	reasonError    = "error"
@@ -19,7 +20,7 @@ const (
 	reasonRoot     = "root"
 )
 
-var byStrength = []string{"", reasonInterval, reasonName, reasonRules, reasonLimit, reasonError, reasonOverflow, reasonStart, reasonRoot}
+var byStrength = []string{"", reasonInterval, reasonName, reasonTracked, reasonRules, reasonLimit, reasonError, reasonOverflow, reasonStart, reasonRoot}
 
 func stronger(a, b string) string {
 	if slices.Index(byStrength, a) >= slices.Index(byStrength, b) {
@@ -35,6 +36,7 @@ type schedule struct {
 	last    time.Time     // when it was looked at
 	regular float64       // jitter of the next regular rescan, near 1
 	pending string        // reason of a rescan that was asked for, or ""
+	rules   bool          // rules have settled since the tree was looked at
 	from    time.Time     // pending is not due before
 	gap     time.Duration // between rescans that are asked for
 	asked   time.Time     // when one of those was last done; zero before the first
@@ -50,13 +52,18 @@ func newSchedule(t Timing, at time.Time) *schedule {
 // one after the other, because on a large tree the rescans themselves would be
 // what loses events.
 func (s *schedule) ask(reason string, at time.Time) {
-	if s.pending = stronger(s.pending, reason); !s.from.IsZero() {
+	s.pending = stronger(s.pending, reason)
+	if reason == reasonRules { // people change them, and wait for that
+		s.rules = true
+		if first := s.last.Add(s.timing.RescanMin); first.After(at) {
+			at = first
+		}
+		if s.from.IsZero() || at.Before(s.from) {
+			s.from = at
+		}
 		return
 	}
-	if reason == reasonRules { // people change them, and wait for that
-		if s.from = at; at.Sub(s.last) < s.timing.RescanMin {
-			s.from = s.last.Add(s.timing.RescanMin)
-		}
+	if !s.from.IsZero() {
 		return
 	}
 	s.from = at
@@ -91,5 +98,5 @@ func (s *schedule) looked(at time.Time) {
 		s.asked = at
 		s.gap = min(max(2*s.gap, s.timing.RescanMin), s.timing.RescanMax)
 	}
-	s.pending, s.from = "", time.Time{}
+	s.pending, s.from, s.rules = "", time.Time{}, false
 }

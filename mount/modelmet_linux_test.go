@@ -388,6 +388,13 @@ func TestModelMet(t *testing.T) {
 			store put a failed
 			rename a b
 			kill undone`},
+		{"a file where a directory was, killed", modelKind{writeBack: true, bus: true}, `
+			mkdir e
+			store put e/ ok
+			rmdir e
+			open 1 e c
+			close 1
+			kill undone`},
 		{"two kept beside at the same time", modelKind{writeBack: true, bus: true, forgetful: true}, `
 			theirs put e/b told
 			mkdir d

@@ -29,6 +29,7 @@ func (m *FS) resume() {
 		switch {
 		case e.Op == opPut && e.Stage != "":
 			kept[e.Stage] = true
+			dirs = m.makeWay(dirs, e.Key)
 			f, err := m.resumePut(e)
 			if err != nil {
 				m.notResumed(e, err)
@@ -44,6 +45,7 @@ func (m *FS) resume() {
 		case e.Op == opDelete:
 			err = m.resumeDelete(e)
 		case e.Op == opMove:
+			dirs = m.makeWay(dirs, e.To)
 			err = m.resumeMove(e)
 		case e.Op == opMkdir:
 			dirs = m.remade(dirs, e.Key)
@@ -90,6 +92,18 @@ func (m *FS) setResumes(on bool) {
 	m.tree.mu.Lock()
 	defer m.tree.mu.Unlock()
 	m.resumes = on
+}
+
+// makeWay removes those of dirs that stand where a file comes to key, and leaves
+// them out.
+func (m *FS) makeWay(dirs []entry, key string) []entry {
+	for i, e := range slices.Backward(dirs) {
+		if strings.HasPrefix(e.Key, key+"/") {
+			m.resumed(e, m.resumeDelete(e))
+			dirs = slices.Delete(dirs, i, i+1)
+		}
+	}
+	return dirs
 }
 
 // remade leaves out of dirs the removals of the directory that is made anew by key.

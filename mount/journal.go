@@ -127,40 +127,40 @@ func (e *entry) replace(h *heir) {
 // rekey gives what entry id puts another name, over what h is. The tree's mutex is
 // held.
 func (j *journal) rekey(id uint64, p manifest.Path, h *heir) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	e, ok := j.open[id]
-	if !ok {
-		return
-	}
-	f := *e.File
-	f.Path = p
-	e.Key, e.File = string(p), &f
-	e.replace(h)
-	j.open[id] = e
-	_ = j.append(e) // has been said
+	j.rename(id, p, func(e *entry) bool {
+		e.replace(h)
+		return true
+	})
 }
 
 // carried gives what entry id puts the name p, should it still have from: the
 // object was brought there and has revision rev, or it is to replace what h is
 // where that is "". The tree's mutex is held.
 func (j *journal) carried(id uint64, from string, p manifest.Path, rev objstore.Rev, h *heir) {
+	j.rename(id, p, func(e *entry) bool {
+		if rev != "" {
+			e.Rev, e.OverLine, e.OverWrite = string(rev), "", ""
+		} else {
+			e.replace(h)
+		}
+		return e.Key == from
+	})
+}
+
+// rename gives what entry id puts the name p, and has change do the rest, unless
+// that says no.
+func (j *journal) rename(id uint64, p manifest.Path, change func(*entry) bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	e, ok := j.open[id]
-	if !ok || e.Key != from {
+	if !ok || !change(&e) {
 		return
 	}
 	f := *e.File
 	f.Path = p
 	e.Key, e.File = string(p), &f
-	if rev != "" {
-		e.Rev, e.OverLine, e.OverWrite = string(rev), "", ""
-	} else {
-		e.replace(h)
-	}
 	j.open[id] = e
-	_ = j.append(e)
+	_ = j.append(e) // has been said
 }
 
 // end notes that an entry is done.

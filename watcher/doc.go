@@ -40,8 +40,9 @@
 // Ignored directories, by Options.Ignore, are not watched: what happens in them
 // is not named. When a rule file has settled, the directories that are ignored
 // from then on are let go, those that are not any more are watched, and a Rescan
-// "rules" follows. Of rules outside of the source (core.excludesFile, those above
-// it in a work tree) the next Rescan learns.
+// "rules" follows. What git begins or ceases to track, which is looked at every
+// second, is a Rescan "tracked". Of rules outside of the source (core.excludesFile,
+// those above it in a work tree) the next Rescan learns.
 //
 // Several places. A Group watches a source that is made of several directories
 // and single files, each under a name of its own, with the same promises. For a
